@@ -1,0 +1,68 @@
+"""Where the commands read and write when nothing is said."""
+
+import json
+import os
+from pathlib import Path
+
+_PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+
+
+def project_folder() -> Path:
+    """Return the folder that holds `data/` and `trained/`.
+
+    That is $ORPO_HOME where it is set, the checkout when the package runs from one, and otherwise the working folder,
+    so an installed package never writes beside itself.
+    """
+    if home := os.environ.get("ORPO_HOME"):
+        return Path(home).expanduser().resolve()
+    checkout = _PACKAGE_FOLDER.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def checkout_folder() -> Path | None:
+    """Return the source checkout that the package runs from, or None for an installed package."""
+    checkout = _PACKAGE_FOLDER.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else None
+
+
+def default_data_folder() -> Path:
+    """Return where `generate` writes preference pairs and `train` looks for them."""
+    return project_folder() / "data" / "preferences"
+
+
+def default_training_folder() -> Path:
+    """Return the folder whose subfolders are training runs."""
+    return project_folder() / "trained"
+
+
+def embedded_model_folder() -> Path:
+    """Return the folder of the base model that comes with the package."""
+    return _PACKAGE_FOLDER / "chat_model" / "embedded"
+
+
+def newest_adapter(folder: Path | None = None) -> Path | None:
+    """Return the training run that finished last and holds an adapter, or None."""
+    runs = default_training_folder() if folder is None else folder
+    if not runs.is_dir():
+        return None
+    finished = [run for run in [runs, *runs.iterdir()] if not run.name.startswith(".") and _is_finished_run(run)]
+    return max(finished, key=_finished_at, default=None)
+
+
+def resolve_user_path(text: str | Path) -> Path:
+    """Return a path the user wrote as an absolute one: `~` is home, and the rest is relative to the working folder."""
+    return Path(text).expanduser().absolute()
+
+
+def _is_finished_run(run: Path) -> bool:
+    return (run / "run.json").is_file() and (run / "adapter_model.safetensors").is_file()
+
+
+def _finished_at(run: Path) -> tuple[str, float]:
+    """Order runs by the time in their record; a copied folder's file times say nothing."""
+    record_file = run / "run.json"
+    try:
+        finished = str(json.loads(record_file.read_text(encoding="utf-8")).get("finished", ""))
+    except (ValueError, OSError, AttributeError):
+        finished = ""
+    return finished, record_file.stat().st_mtime
