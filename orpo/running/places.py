@@ -66,3 +66,17 @@ def _finished_at(run: Path) -> tuple[str, float]:
     except (ValueError, OSError, AttributeError):
         finished = ""
     return finished, record_file.stat().st_mtime
+
+
+def main(argv: list[str]) -> int:
+    """Print where the data and the newest adapter are; `make demo` ends with it."""
+    adapter = newest_adapter()
+    print(f"data:        {default_data_folder()}")
+    print(f"adapter:     {adapter or 'none yet'}")
+    return 0
+
+
+if __name__ == "__main__":
+    from orpo.running.command_line import run_command
+
+    run_command(main)
