@@ -1,0 +1,27 @@
+"""How well a reply uses emojis: find them, score them in their context, explain the score. No torch.
+
+    from orpo.scoring import get_scorer
+    get_scorer("tasteful").score("Congratulations, you earned it! 🎉", prompt="I passed my exam!")
+
+`SCORERS` names the profiles; `contains_emoji` is the first score, S(m) = 1 if the reply contains an emoji, else 0.
+"""
+
+from orpo.scoring.emoji_table import emoji_name, normalise_emoji
+from orpo.scoring.finding import EmojiSpan, contains_emoji, count_emojis, find_emojis, strip_emojis
+from orpo.scoring.report import PartScore, ScoreReport
+from orpo.scoring.scorers import SCORERS, Scorer, get_scorer
+
+__all__ = [
+    "SCORERS",
+    "EmojiSpan",
+    "PartScore",
+    "ScoreReport",
+    "Scorer",
+    "contains_emoji",
+    "count_emojis",
+    "emoji_name",
+    "find_emojis",
+    "get_scorer",
+    "normalise_emoji",
+    "strip_emojis",
+]

@@ -1,0 +1,34 @@
+"""What a score says about itself."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PartScore:
+    """One part of a score: its value in [0, 1], why, and what it weighs in the whole."""
+
+    value: float
+    reason: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """A score with the parts it is made of."""
+
+    profile: str
+    score: float
+    parts: dict[str, PartScore] = field(default_factory=dict)
+    emojis: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the report as JSON-able values."""
+        return {
+            "profile": self.profile,
+            "score": round(self.score, 4),
+            "emojis": list(self.emojis),
+            "parts": {
+                name: {"value": round(part.value, 4), "reason": part.reason, "weight": part.weight}
+                for name, part in self.parts.items()
+            },
+        }
