@@ -1,8 +1,9 @@
 """Find, count and strip emojis, exactly as Unicode lists them.
 
-One scan collects what looks like an emoji by its grammar (a base with its modifier, joined families, flags, keycaps),
-then the table decides. A candidate that Unicode does not list falls apart into the longest listed parts, as a screen
-shows it. The text form never counts: `❤` followed by VS15, bare arrows, `©`, `™`, digits.
+A fast scan jumps to the stretches of characters that emojis are made of; in these the grammar (a base with its
+modifier, joined families, flags, keycaps) collects candidates, and the table decides. A candidate that Unicode does not
+list falls apart into the longest listed parts, as a screen shows it. The text form never counts: `❤` followed by VS15,
+bare arrows, `©`, `™`, digits.
 """
 
 import re
@@ -16,8 +17,16 @@ _REGIONAL = "\U0001f1e6-\U0001f1ff"
 _TAGS = "\U000e0020-\U000e007e"
 _TAG_END = "\U000e007f"
 _LEFT_BEHIND = re.compile(f"[{VS15}{VS16}{ZWJ}{KEYCAP}{SKIN_TONES}{_TAGS}{_TAG_END}]+")
+# Where an emoji may start, and how it may go on. Written as what is left out, ordinary characters first, because the
+# regex engine tests a set's ranges in order: 20 times faster over chat than the grammar's own first characters.
+_STRETCH = re.compile(
+    "[^\x00-\u203b\u2c00-\u302f\u3031-\u303c\u303e-\u3296\u3298\u329a-\U0001efff\U0001fb00-\U0010ffff]"
+    "[^\x00-\u200c\u200e-\u203b\u2c00-\ufe0d\ufe10-\U0001efff\U0001fb00-\U000e001f\U000e0080-\U0010ffff]*"
+)
+_LOW_SIGNS = re.compile(f"[\u00a9\u00ae]{VS16}|{KEYCAP}")  # emojis that start below U+203C hold one of these
 _BLANK = " \t"
 _CLOSING = ".,!?;:)]}…"
+_LONGEST = 24  # characters; the longest listed emoji has 10, and each of them may carry a needless VS16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +40,23 @@ class EmojiSpan:
 
 def contains_emoji(text: str) -> float:
     """Return S(m): 1.0 if the text contains an emoji, else 0.0."""
-    if text.isascii():
+    if text.isascii():  # a keycap needs U+20E3, so no ASCII text holds an emoji
         return 0.0
     return 1.0 if next(_spans(text), None) is not None else 0.0
 
 
 def count_emojis(text: str) -> int:
     """Return how many emojis a text holds; a flag, a keycap or a family counts once."""
-    if text.isascii():  # a keycap needs U+20E3, so no ASCII text holds an emoji
+    if text.isascii():
         return 0
     listed = _listed_forms()
     total = 0
-    for candidate in _scanner(KEYCAP in text).findall(text):
-        total += 1 if candidate in listed else sum(1 for _ in _parts(candidate, 0))
+    for stretch in [text] if _LOW_SIGNS.search(text) else _STRETCH.findall(text):
+        if stretch in listed:
+            total += 1
+        else:
+            for candidate in _grammar().findall(stretch):
+                total += 1 if candidate in listed else sum(1 for _ in _parts(candidate, 0))
     return total
 
 
@@ -66,17 +79,28 @@ def strip_emojis(text: str) -> str:
 
 def _spans(text: str) -> Iterator[EmojiSpan]:
     listed = _listed_forms()
-    for match in _scanner(KEYCAP in text).finditer(text):
-        candidate = match[0]
-        if candidate in listed:
-            yield EmojiSpan(match.start(), match.end(), candidate)
+    if _LOW_SIGNS.search(text):
+        yield from _candidates(text, 0)
+        return
+    for match in _STRETCH.finditer(text):
+        if match[0] in listed:
+            yield EmojiSpan(match.start(), match.end(), match[0])
         else:
-            yield from _parts(candidate, match.start())
+            yield from _candidates(match[0], match.start())
+
+
+def _candidates(stretch: str, offset: int) -> Iterator[EmojiSpan]:
+    listed = _listed_forms()
+    for match in _grammar().finditer(stretch):
+        start = offset + match.start()
+        if match[0] in listed:
+            yield EmojiSpan(start, offset + match.end(), match[0])
+        else:
+            yield from _parts(match[0], start)
 
 
 @cache
-def _scanner(with_keycaps: bool) -> re.Pattern[str]:
-    """Compile the grammar; the keycap branch starts at digits and is left out where no U+20E3 stands in the text."""
+def _grammar() -> re.Pattern[str]:
     starts = {key[0] for key in emoji_table()}
     starts -= set("0123456789#*") | {chr(code) for code in range(0x1F1E6, 0x1F200)}
     members = _character_class(starts | {key[-1] for key in emoji_table() if ZWJ in key} - set(SKIN_TONES))
@@ -85,9 +109,8 @@ def _scanner(with_keycaps: bool) -> re.Pattern[str]:
         f"[{_REGIONAL}][{_REGIONAL}]{VS15}?",
         f"\U0001f3f4[{_TAGS}]+{_TAG_END}",
         f"{unit}(?:{ZWJ}{unit})*",
+        f"[0-9#*]{VS16}?{KEYCAP}{VS15}?",
     ]
-    if with_keycaps:
-        branches.append(f"[0-9#*]{VS16}?{KEYCAP}{VS15}?")
     return re.compile("|".join(branches))
 
 
@@ -128,7 +151,7 @@ def _parts(candidate: str, offset: int) -> Iterator[EmojiSpan]:
 
 def _longest_emoji(candidate: str, start: int) -> int | None:
     table = emoji_table()
-    for end in range(len(candidate), start, -1):
+    for end in range(min(len(candidate), start + _LONGEST), start, -1):
         form = candidate[start:end]
         if candidate[end : end + 1] == VS15 or (form[-1] == ZWJ):
             continue
