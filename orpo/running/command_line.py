@@ -3,12 +3,14 @@
     if __name__ == "__main__":
         run_command(main)
 
-Exit codes: 0 done; 1 input, output, model or training; 2 settings; 70 a mistake in this program; 130 Ctrl-C; 143 killed.
+Exit codes: 0 done; 1 input, output, model or training; 2 settings; 70 a mistake of this program;
+130 Ctrl-C; 141 the reader of stdout left; 143 terminated.
 """
 
 import contextlib
 import errno
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -37,6 +39,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this is a folder where a file is needed",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EBUSY: "is in use, perhaps as a mount point; give a folder inside it",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
 
@@ -163,13 +166,19 @@ def _save_traceback(problem: BaseException) -> str:
 
 
 def _stdout_is_closed() -> bool:
+    """Tell whether the reader of our output has left (`| head`), or some other connection broke."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        output = sys.stdout.fileno()
+        if hasattr(select, "poll"):
+            watch = select.poll()
+            watch.register(output, 0)
+            if not any(state & (select.POLLERR | select.POLLHUP) for _, state in watch.poll(0)):
+                return False
         # The interpreter flushes once more on its way out, and must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _forget_script_folder() -> None:

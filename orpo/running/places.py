@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+from orpo.running.output_folder import RECORD_NAME, UNFINISHED_NAME
+
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 
 
@@ -55,12 +57,13 @@ def resolve_user_path(text: str | Path) -> Path:
 
 
 def _is_finished_run(run: Path) -> bool:
-    return (run / "run.json").is_file() and (run / "adapter_model.safetensors").is_file()
+    whole = (run / RECORD_NAME).is_file() and (run / "adapter_model.safetensors").is_file()
+    return whole and not (run / UNFINISHED_NAME).exists()
 
 
 def _finished_at(run: Path) -> tuple[str, float]:
     """Order runs by the time in their record; a copied folder's file times say nothing."""
-    record_file = run / "run.json"
+    record_file = run / RECORD_NAME
     try:
         finished = str(json.loads(record_file.read_text(encoding="utf-8")).get("finished", ""))
     except (ValueError, OSError, AttributeError):

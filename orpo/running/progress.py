@@ -43,7 +43,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
 @contextmanager
 def _live_bar(description: str, total: int | None) -> Iterator[Advance]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -178,11 +178,11 @@ def _add_argument(parser: _Parser, field: Field[Any], wanted: ValueType) -> None
     if wanted.item is bool and not about.positional and not wanted.is_list:
         keywords["action"] = argparse.BooleanOptionalAction
     else:
-        keywords["metavar"] = "{" + ",".join(wanted.choices) + "}" if wanted.choices else _metavar(wanted)
+        keywords["metavar"] = _metavar(wanted, _origin(field) if about.positional else "")
         if wanted.is_list:
             keywords["nargs"] = "*"
-        elif about.positional and not _is_required(field):
-            keywords["nargs"] = "?"
+        elif about.positional:
+            keywords["nargs"] = "?"  # a recipe may give it, so argparse must not ask for it
     if about.positional:
         parser.add_argument(field.name, **keywords)
     else:
@@ -236,8 +236,10 @@ def _origin(field: Field[Any]) -> str:
     return field.name.upper() if _metadata(field).positional else _flag(field)
 
 
-def _metavar(wanted: ValueType) -> str:
-    return {str: "TEXT", Path: "PATH", int: "N", float: "X"}.get(wanted.item, "VALUE")
+def _metavar(wanted: ValueType, positional: str) -> str:
+    if wanted.choices:
+        return "{" + ",".join(wanted.choices) + "}"
+    return positional or {str: "TEXT", Path: "PATH", int: "N", float: "X"}.get(wanted.item, "VALUE")
 
 
 def _help_text(field: Field[Any]) -> str:
