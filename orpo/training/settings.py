@@ -1,0 +1,148 @@
+"""The settings of one training run: every field is a flag of `train.py`, a key of a recipe, and a line of its help."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orpo.running.errors import SettingsError
+from orpo.running.places import default_data_folder, default_training_folder, resolve_user_path
+from orpo.running.settings import require, setting
+
+EMBEDDED_MODEL = "embedded"
+
+# The paper trains all weights at 8e-6 (arXiv 2403.07691, appendix C). LoRA wants about ten times the rate of full
+# training (Schulman et al., "LoRA Without Regret", 2025, thinkingmachines.ai/blog/lora; TRL's PEFT page says the same
+# and starts at 2e-4), and small data a little more than that.
+_LEARNING_RATE = 2e-4
+# Ten million weights bear a far higher rate than billions do; measured in docs/experiments.md.
+_EMBEDDED_LEARNING_RATE = 2e-3
+
+
+@dataclass(kw_only=True)
+class TrainSettings:
+    """What `train.py` can be told."""
+
+    model: str = setting(EMBEDDED_MODEL, "base model: `embedded`, a local folder, or a Hub id", short="-m")
+    data: str | None = setting(
+        None,
+        "preference pairs: a folder of generate.py, a JSONL or Parquet file, a datasets folder, or a Hub id "
+        "(default: data/preferences)",
+        short="-d",
+    )
+    out: Path | None = setting(None, "run folder (default: trained/<model>-orpo)", short="-o")
+    trainer: Literal["trl", "fast"] = setting("trl", "which training loop: TRL's ORPOTrainer, or this project's own")
+
+    # r=16, alpha=32, no dropout, all linear layers: rank matters little on small data, the layers adapted matter much
+    # (QLoRA, arXiv 2305.14314, fig. 2; "LoRA Without Regret": attention-only falls behind).
+    lora_rank: int = setting(16, "rank r of the adapter")
+    lora_alpha: float = setting(32, "the adapter is scaled by alpha / rank")
+    lora_dropout: float = setting(0.0, "dropout in front of the adapter, 0 to 1")
+    lora_targets: list[str] = setting(["all-linear"], "layers that get an adapter: `all-linear`, or names as q_proj")
+
+    beta: float = setting(0.1, "weight of the odds ratio term; the paper's lambda")
+    # The paper's equation 6 has log P(y|x), the reply given the prompt; learning to write the user's part teaches the
+    # emoji nothing. TRL and the paper's code take the prompt in.
+    nll: Literal["completion", "prompt_and_completion"] = setting(
+        "completion", "tokens of the likelihood term: the chosen reply, or the prompt too as TRL does"
+    )
+    learning_rate: float | None = setting(
+        None, "peak learning rate (default: 2e-3 for the embedded model, 2e-4 for any other)"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = setting("linear", "how the rate falls after the warm-up")
+    warmup_share: float = setting(0.1, "share of the steps in which the rate rises")
+    weight_decay: float = setting(0.0, "AdamW's weight decay")
+    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm; 0 leaves them as they are")
+    epochs: float = setting(3.0, "passes over the pairs")
+    max_steps: int | None = setting(None, "stop after so many steps, whatever --epochs says")
+    batch_size: int = setting(8, "pairs per step and device")
+    gradient_accumulation_steps: int = setting(1, "micro-batches per step; the step sees batch size times this")
+    gradient_checkpointing: bool = setting(False, "less memory, about a third more time")
+
+    max_length: int = setting(512, "tokens of prompt and reply together")
+    max_prompt_length: int | None = setting(None, "tokens of the prompt")
+    length_policy: Literal["drop", "truncate", "raise"] = setting(
+        "drop", "pairs over a limit: leave them out, shorten them (the end token stays), or stop"
+    )
+
+    eval_share: float = setting(0.1, "share of the prompts whose pairs are kept for evaluation")
+    eval_steps: int | None = setting(None, "evaluate every so many steps (default: four times in the run)")
+    eval_prompts: str = setting("embedded", "held-out prompts to answer at each evaluation: `embedded`, or a file")
+    eval_prompt_count: int = setting(32, "how many of them; 0 answers none")
+    reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none")
+    max_new_tokens: int = setting(80, "longest reply that is sampled at an evaluation")
+    scorer: str = setting("contains_emoji", "the score of a reply within R(y)")
+
+    save_steps: int | None = setting(None, "checkpoint every so many steps (default: at each evaluation)")
+    keep_checkpoints: int = setting(2, "how many checkpoints stay")
+    logging_steps: int = setting(5, "log every so many steps")
+    resume: bool = setting(False, "go on with an unfinished run from its last checkpoint")
+    overwrite: bool = setting(False, "replace an earlier run")
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = setting("auto", "where to compute; auto takes the fastest there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "the base model's numbers; auto is bfloat16 on CUDA, float32 elsewhere"
+    )
+    seed: int = setting(42, "seeds the adapter, the order of the pairs and the sampled replies")
+    chat_template: Path | None = setting(None, "a Jinja file to use instead of the tokenizer's chat template")
+    trust_remote_code: bool = setting(False, "run code that comes with a model; only for authors you trust")
+
+    def __post_init__(self) -> None:
+        """Check the ranges, naming the flag."""
+        self._check_optimisation()
+        self._check_lengths()
+        for name in ("lora_rank", "batch_size", "gradient_accumulation_steps", "keep_checkpoints", "logging_steps"):
+            require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "must be 1 or more")
+        for name in ("max_steps", "eval_steps", "save_steps"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, _flag(name), value, "must be 1 or more")
+        for name in ("eval_prompt_count", "reward_pairs", "seed"):
+            require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
+        require(0 <= self.eval_share < 1, "--eval-share", self.eval_share, "must be at least 0 and below 1")
+        require(bool(self.model.strip()), "--model", repr(self.model), "must name a model")
+        if self.resume and self.overwrite:
+            raise SettingsError("--resume and --overwrite exclude each other: go on with the run, or start it again")
+
+    def _check_optimisation(self) -> None:
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "--learning-rate", rate, "must be above 0")
+        require(self.beta >= 0, "--beta", self.beta, "must be 0 or more")
+        require(self.lora_alpha > 0, "--lora-alpha", self.lora_alpha, "must be above 0")
+        require(0 <= self.lora_dropout < 1, "--lora-dropout", self.lora_dropout, "must be at least 0 and below 1")
+        require(bool(self.lora_targets), "--lora-targets", "(nothing)", "must name layers, or all-linear")
+        require(0 <= self.warmup_share < 1, "--warmup-share", self.warmup_share, "must be at least 0 and below 1")
+        require(self.weight_decay >= 0, "--weight-decay", self.weight_decay, "must be 0 or more")
+        require(self.max_gradient_norm >= 0, "--max-gradient-norm", self.max_gradient_norm, "must be 0 or more")
+        require(self.epochs > 0, "--epochs", self.epochs, "must be above 0")
+
+    def _check_lengths(self) -> None:
+        require(self.max_length >= 8, "--max-length", self.max_length, "must be 8 or more")
+        require(self.max_new_tokens >= 1, "--max-new-tokens", self.max_new_tokens, "must be 1 or more")
+        limit = self.max_prompt_length
+        fits = limit is None or 1 <= limit <= self.max_length - 2
+        room = f"must be between 1 and {self.max_length - 2}, so that a reply fits into --max-length {self.max_length}"
+        require(fits, "--max-prompt-length", limit, room)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate given, or the one that suits the model."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return _EMBEDDED_LEARNING_RATE if self.model == EMBEDDED_MODEL else _LEARNING_RATE
+
+    @property
+    def data_source(self) -> str:
+        """Where the pairs are read from."""
+        return self.data or str(default_data_folder())
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run is written."""
+        if self.out is not None:
+            return resolve_user_path(self.out)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
+        return default_training_folder() / f"{name}-orpo"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

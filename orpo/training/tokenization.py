@@ -1,0 +1,273 @@
+"""Preference pairs as token ids: the chat template applied once, one end token, no length over the limit.
+
+Everything that can be wrong with a pair is found here, before a model is loaded. TRL's ORPOTrainer finds none of it:
+a prompt over the limit makes its loss NaN, a template that writes a newline after `<|im_end|>` gets a second end
+token, and its truncation cuts the end token off (measured on trl 1.16).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from orpo.running.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LengthPolicy = Literal["drop", "truncate", "raise"]
+
+_SENTINEL = "orpo7sentinel"
+_SHOWN_ROWS = 10
+_CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class TokenizedPair:
+    """One pair ready for training; the ids hold no padding.
+
+    Attributes:
+        prompt_ids: The prompt up to and with the template's opening of the assistant's turn.
+        chosen_ids: The better reply; its last id is the end token, which stands nowhere else in it.
+        rejected_ids: The worse reply, likewise.
+        row: The row of the data that it comes from, counted from 1.
+    """
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    row: int
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the prompt with the longer reply."""
+        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+
+@dataclass
+class TokenizedPairs:
+    """The pairs that can be trained on, and the rows that were left out or shortened, by reason."""
+
+    pairs: list[TokenizedPair] = field(default_factory=list)
+    dropped: dict[str, list[int]] = field(default_factory=dict)
+    truncated: list[int] = field(default_factory=list)
+
+    def drop(self, reason: str, row: int) -> None:
+        """Leave a row out."""
+        self.dropped.setdefault(reason, []).append(row)
+
+
+def tokenize_pairs(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    max_prompt_length: int | None = None,
+    policy: LengthPolicy = "drop",
+) -> TokenizedPairs:
+    """Turn conversational rows (prompt, chosen, rejected: lists of messages) into token ids.
+
+    Args:
+        rows: Checked rows of `orpo.preferences`.
+        tokenizer: The base model's, with a chat template.
+        max_length: The most tokens that prompt and reply may have together.
+        max_prompt_length: The most tokens of a prompt.
+        policy: What happens to a pair over a limit. `truncate` keeps the end of the prompt, and the beginning of a
+            reply with its end token.
+
+    Raises:
+        InputError: with row numbers: a text holds special tokens, the template refuses a conversation, or a pair is
+            over a limit under the policy `raise`; or nothing is left.
+    """
+    template = ChatTemplate(tokenizer)
+    limits = _Limits(max_length, max_prompt_length, policy, tokenizer.bos_token_id)
+    problems: list[tuple[int, str]] = []
+    result = TokenizedPairs()
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        for pair in template.encode(rows[start : start + _CHUNK_ROWS], start + 1, problems):
+            limits.apply(pair, result, problems)
+    raise_for_rows(problems)
+    if not result.pairs:
+        raise InputError(_nothing_left(result.dropped, len(rows), max_length))
+    return result
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, and the token that ends a reply under it.
+
+    Attributes:
+        end_id: The id that closes a reply: the tokenizer's end token where the template writes it; else the special
+            token that the template writes there, such as Gemma's `<end_of_turn>`; else the end token, to be appended.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Find out how the template ends a reply; ModelError where that cannot be said."""
+        if not tokenizer.chat_template:
+            raise ModelError("the tokenizer has no chat template; give one with --chat-template FILE")
+        self._tokenizer = tokenizer
+        self._special = {
+            str(token.content): index for index, token in tokenizer.added_tokens_decoder.items() if token.special
+        }
+        self.end_id = self._find_end()
+
+    def encode(
+        self, rows: Sequence[Mapping[str, Any]], first_row: int, problems: list[tuple[int, str]]
+    ) -> Iterable[TokenizedPair]:
+        """Yield a pair for each row that the template can render; the others go to `problems`."""
+        rendered: list[tuple[int, str, str, str]] = []
+        for number, row in enumerate(rows, first_row):
+            marker = self._special_token_in(row)
+            if marker:
+                problems.append((number, f"holds the special token {marker}, as if a template were applied already"))
+                continue
+            try:
+                rendered.append((number, *self._render_row(row)))
+            except _TemplateRefusal as refusal:
+                problems.append((number, str(refusal)))
+        if not rendered:
+            return
+        numbers, prompts, chosen, rejected = zip(*rendered, strict=True)
+        prompt_ids = self._ids(prompts)
+        chosen_ids = self._completions(prompts, chosen, prompt_ids)
+        rejected_ids = self._completions(prompts, rejected, prompt_ids)
+        for number, prompt, better, worse in zip(numbers, prompt_ids, chosen_ids, rejected_ids, strict=True):
+            yield TokenizedPair(prompt, better, worse, row=number)
+
+    def _render_row(self, row: Mapping[str, Any]) -> tuple[str, str, str]:
+        prompt = list(row["prompt"])
+        opening = self._render(prompt, add_generation_prompt=True)
+        endings = []
+        for side in ("chosen", "rejected"):
+            whole = self._render([*prompt, *row[side]])
+            if not whole.startswith(opening):
+                raise _TemplateRefusal("is rendered differently by the chat template with and without the reply")
+            endings.append(whole[len(opening) :])
+        return opening, endings[0], endings[1]
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except (TemplateError, TypeError, KeyError) as problem:
+            raise _TemplateRefusal(f"is refused by the chat template: {problem}") from None
+        return str(text)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # The template writes the special tokens itself: adding them here would put a second BOS in front.
+        encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [list(ids) for ids in encoded]
+
+    def _completions(
+        self, prompts: Sequence[str], endings: Sequence[str], prompt_ids: Sequence[list[int]]
+    ) -> list[list[int]]:
+        """Tokenize the replies in their place, or by themselves where a token would reach across the border."""
+        whole = self._ids([prompt + ending for prompt, ending in zip(prompts, endings, strict=True)])
+        alone = self._ids(endings)
+        completions = []
+        for ids, prompt, own in zip(whole, prompt_ids, alone, strict=True):
+            in_place = ids[: len(prompt)] == prompt
+            completions.append(self._close(ids[len(prompt) :] if in_place else own))
+        return completions
+
+    def _close(self, ids: list[int]) -> list[int]:
+        """End a reply with exactly one end token: what the template writes after it, a newline mostly, goes."""
+        if self.end_id in ids:
+            return ids[: ids.index(self.end_id) + 1]
+        return [*ids, self.end_id]
+
+    def _find_end(self) -> int:
+        question = [{"role": "user", "content": "hello"}]
+        try:
+            text = self._render([*question, {"role": "assistant", "content": _SENTINEL}])
+        except _TemplateRefusal as refusal:
+            raise ModelError(f"a plain conversation {refusal}; give another with --chat-template FILE") from None
+        if text.count(_SENTINEL) != 1:
+            raise ModelError("the chat template leaves the reply out; give another with --chat-template FILE")
+        tail = self._ids([text.split(_SENTINEL)[1]])[0]
+        end = self._tokenizer.eos_token_id
+        if end in tail:
+            return int(end)
+        for index in tail:
+            if index in self._special.values():
+                return index
+        if end is None:
+            raise ModelError("neither the tokenizer nor its chat template has an end token; set `eos_token` in it")
+        return int(end)
+
+    def _special_token_in(self, row: Mapping[str, Any]) -> str | None:
+        for message in (*row["prompt"], *row["chosen"], *row["rejected"]):
+            for token in self._special:
+                if token in message["content"]:
+                    return token
+        return None
+
+
+class _TemplateRefusal(Exception):
+    """The template cannot render a conversation; the message goes on after "row 3"."""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The length limits and what happens to a pair over them."""
+
+    max_length: int
+    max_prompt_length: int | None
+    policy: LengthPolicy
+    bos_id: int | None
+
+    def apply(self, pair: TokenizedPair, result: TokenizedPairs, problems: list[tuple[int, str]]) -> None:
+        """Put the pair, or what the policy makes of it, into the result."""
+        reason = self._excess(pair)
+        if reason is None:
+            result.pairs.append(pair)
+        elif self.policy == "raise":
+            remedy = "raise the limit, or choose --length-policy drop or truncate"
+            problems.append((pair.row, f"{reason} ({remedy})"))
+        elif self.policy == "drop":
+            result.drop("over the length limit", pair.row)
+        else:
+            shorter = self._shorten(pair)
+            if shorter.chosen_ids == shorter.rejected_ids:
+                result.drop("replies equal once shortened", pair.row)
+            else:
+                result.pairs.append(shorter)
+                result.truncated.append(pair.row)
+
+    def _excess(self, pair: TokenizedPair) -> str | None:
+        prompt = len(pair.prompt_ids)
+        if self.max_prompt_length is not None and prompt > self.max_prompt_length:
+            return f"has a prompt of {prompt} tokens, over --max-prompt-length {self.max_prompt_length}"
+        if prompt + 2 > self.max_length:
+            return f"has a prompt of {prompt} tokens, so --max-length {self.max_length} leaves no room for a reply"
+        if pair.longest > self.max_length:
+            return f"has {pair.longest} tokens with its longer reply, over --max-length {self.max_length}"
+        return None
+
+    def _shorten(self, pair: TokenizedPair) -> TokenizedPair:
+        limit = self.max_prompt_length or self.max_length // 2
+        prompt = pair.prompt_ids
+        if len(prompt) > limit and (self.max_prompt_length is not None or pair.longest > self.max_length):
+            # The end of the prompt opens the assistant's turn, so the beginning goes; a BOS stays in front.
+            head = prompt[:1] if self.bos_id is not None and prompt[0] == self.bos_id and limit > 1 else []
+            prompt = head + prompt[len(prompt) - (limit - len(head)) :]
+        room = self.max_length - len(prompt)
+        return TokenizedPair(prompt, _cut(pair.chosen_ids, room), _cut(pair.rejected_ids, room), pair.row)
+
+
+def _cut(ids: list[int], room: int) -> list[int]:
+    return ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
+
+
+def raise_for_rows(problems: Sequence[tuple[int, str]]) -> None:
+    """Raise one InputError for problems with rows: the first few by number, and how many there are."""
+    if not problems:
+        return
+    shown = "; ".join(f"row {row} {text}" for row, text in sorted(problems)[:_SHOWN_ROWS])
+    more = f"; and {len(problems) - _SHOWN_ROWS} more" if len(problems) > _SHOWN_ROWS else ""
+    raise InputError(f"{len(problems)} of the pairs cannot be trained on: {shown}{more}")
+
+
+def _nothing_left(dropped: Mapping[str, Sequence[int]], count: int, max_length: int) -> str:
+    reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in dropped.items())
+    return f"none of the {count} pairs can be trained on: {reasons or 'there are none'} (--max-length {max_length})"

@@ -1,0 +1,82 @@
+"""What both trainers are told: one translation of our settings into the arguments of `transformers.Trainer`."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from orpo.running.errors import SettingsError
+from orpo.training.settings import TrainSettings
+
+_EVALUATIONS = 4
+
+
+def count_steps(settings: TrainSettings, train_count: int, processes: int = 1) -> int:
+    """Return the optimiser steps of the run."""
+    micro_batches = math.ceil(train_count / (settings.batch_size * processes))
+    per_epoch = max(math.ceil(micro_batches / settings.gradient_accumulation_steps), 1)
+    return settings.max_steps or max(math.ceil(settings.epochs * per_epoch), 1)
+
+
+def evaluation_steps(settings: TrainSettings, total_steps: int) -> int:
+    """Return after how many steps an evaluation comes round."""
+    return settings.eval_steps or max(math.ceil(total_steps / _EVALUATIONS), 1)
+
+
+def trainer_arguments(
+    settings: TrainSettings, output_dir: Path, *, train_count: int, has_eval: bool, dtype: str = "float32"
+) -> dict[str, Any]:
+    """Return keyword arguments for TrainingArguments, or for a class derived from it.
+
+    Args:
+        settings: The run's settings.
+        output_dir: The run folder, where checkpoints go.
+        train_count: How many pairs are trained on.
+        has_eval: Whether there are pairs to evaluate on.
+        dtype: The base model's type, as torch names it without `torch.`.
+    """
+    total = count_steps(settings, train_count)
+    every = evaluation_steps(settings, total)
+    on_gpu = _uses_cuda(settings)
+    if dtype == "float16" and not on_gpu:
+        raise SettingsError("--dtype float16: trains on CUDA only; choose bfloat16 or float32")
+    return {
+        "output_dir": str(output_dir),
+        "learning_rate": settings.peak_learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        "warmup_steps": round(settings.warmup_share * total),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_gradient_norm,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if settings.gradient_checkpointing else None,
+        "bf16": dtype == "bfloat16" and on_gpu,  # autocast, so the fp32 adapter is multiplied in bf16
+        "fp16": dtype == "float16",
+        "use_cpu": settings.device == "cpu",
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "eval_strategy": "steps" if has_eval else "no",
+        "eval_steps": every,
+        "eval_on_start": has_eval and not settings.resume,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps or every,
+        "save_total_limit": settings.keep_checkpoints,
+        "logging_strategy": "steps",
+        "logging_steps": settings.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it would show the mean of earlier steps in place of a NaN
+        "disable_tqdm": True,
+        "report_to": [],  # orpo/training/monitors.py writes TensorBoard
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def _uses_cuda(settings: TrainSettings) -> bool:
+    import torch
+
+    return settings.device in ("auto", "cuda") and torch.cuda.is_available()
