@@ -5,10 +5,11 @@ a prompt over the limit makes its loss NaN, a template that writes a newline aft
 token, and its truncation cuts the end token off (measured on trl 1.16).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from orpo.chat_model.messages import render_prompt, turn_end_id
 from orpo.running.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 LengthPolicy = Literal["drop", "truncate", "raise"]
 
-_SENTINEL = "orpo7sentinel"
 _SHOWN_ROWS = 10
 _CHUNK_ROWS = 1000
 
@@ -29,7 +29,7 @@ class TokenizedPair:
         prompt_ids: The prompt up to and with the template's opening of the assistant's turn.
         chosen_ids: The better reply; its last id is the end token, which stands nowhere else in it.
         rejected_ids: The worse reply, likewise.
-        row: The row of the data that it comes from, counted from 1.
+        row: The row of the data that it comes from, as its owner counts.
     """
 
     prompt_ids: list[int]
@@ -78,11 +78,13 @@ def tokenize_pairs(
             over a limit under the policy `raise`; or nothing is left.
     """
     template = ChatTemplate(tokenizer)
+    numbers: Sequence[int] = getattr(rows, "numbers", range(1, len(rows) + 1))
     limits = _Limits(max_length, max_prompt_length, policy, tokenizer.bos_token_id)
     problems: list[tuple[int, str]] = []
     result = TokenizedPairs()
     for start in range(0, len(rows), _CHUNK_ROWS):
-        for pair in template.encode(rows[start : start + _CHUNK_ROWS], start + 1, problems):
+        chunk = slice(start, start + _CHUNK_ROWS)
+        for pair in template.encode(rows[chunk], numbers[chunk], problems):
             limits.apply(pair, result, problems)
     raise_for_rows(problems)
     if not result.pairs:
@@ -94,8 +96,8 @@ class ChatTemplate:
     """A tokenizer's chat template, and the token that ends a reply under it.
 
     Attributes:
-        end_id: The id that closes a reply: the tokenizer's end token where the template writes it; else the special
-            token that the template writes there, such as Gemma's `<end_of_turn>`; else the end token, to be appended.
+        end_id: The id that closes a reply: what the template writes there (`<|im_end|>`, `<end_of_turn>`), or else the
+            tokenizer's end token, which is then appended.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
@@ -103,59 +105,56 @@ class ChatTemplate:
         if not tokenizer.chat_template:
             raise ModelError("the tokenizer has no chat template; give one with --chat-template FILE")
         self._tokenizer = tokenizer
-        self._special = {
-            str(token.content): index for index, token in tokenizer.added_tokens_decoder.items() if token.special
-        }
-        self.end_id = self._find_end()
+        self._special = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        template_end = turn_end_id(tokenizer)
+        end = tokenizer.eos_token_id if template_end is None else template_end
+        if end is None:
+            raise ModelError("neither the tokenizer nor its chat template has an end token; set `eos_token` in it")
+        self.end_id = int(end)
 
     def encode(
-        self, rows: Sequence[Mapping[str, Any]], first_row: int, problems: list[tuple[int, str]]
-    ) -> Iterable[TokenizedPair]:
+        self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], problems: list[tuple[int, str]]
+    ) -> Iterator[TokenizedPair]:
         """Yield a pair for each row that the template can render; the others go to `problems`."""
         rendered: list[tuple[int, str, str, str]] = []
-        for number, row in enumerate(rows, first_row):
+        for number, row in zip(numbers, rows, strict=True):
             marker = self._special_token_in(row)
             if marker:
                 problems.append((number, f"holds the special token {marker}, as if a template were applied already"))
                 continue
             try:
                 rendered.append((number, *self._render_row(row)))
-            except _TemplateRefusal as refusal:
-                problems.append((number, str(refusal)))
+            except ModelError as refusal:
+                problems.append((number, f"is refused: {refusal}"))
         if not rendered:
             return
-        numbers, prompts, chosen, rejected = zip(*rendered, strict=True)
+        kept, prompts, chosen, rejected = zip(*rendered, strict=True)
         prompt_ids = self._ids(prompts)
         chosen_ids = self._completions(prompts, chosen, prompt_ids)
         rejected_ids = self._completions(prompts, rejected, prompt_ids)
-        for number, prompt, better, worse in zip(numbers, prompt_ids, chosen_ids, rejected_ids, strict=True):
+        for number, prompt, better, worse in zip(kept, prompt_ids, chosen_ids, rejected_ids, strict=True):
             yield TokenizedPair(prompt, better, worse, row=number)
 
     def _render_row(self, row: Mapping[str, Any]) -> tuple[str, str, str]:
-        prompt = list(row["prompt"])
-        opening = self._render(prompt, add_generation_prompt=True)
-        endings = []
-        for side in ("chosen", "rejected"):
-            whole = self._render([*prompt, *row[side]])
-            if not whole.startswith(opening):
-                raise _TemplateRefusal("is rendered differently by the chat template with and without the reply")
-            endings.append(whole[len(opening) :])
-        return opening, endings[0], endings[1]
+        """Return the text of the prompt, as inference renders it, and of what follows with either reply."""
+        opening = render_prompt(self._tokenizer, row["prompt"])
+        return opening, *(self._ending(row["prompt"], opening, row[side]) for side in ("chosen", "rejected"))
 
-    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+    def _ending(self, prompt: list[dict[str, str]], opening: str, reply: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError
 
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except (TemplateError, TypeError, KeyError) as problem:
-            raise _TemplateRefusal(f"is refused by the chat template: {problem}") from None
-        return str(text)
+        for messages in _ways_to_say(prompt):
+            try:
+                whole = self._tokenizer.apply_chat_template([*messages, *reply], tokenize=False, enable_thinking=False)
+            except (TemplateError, TypeError, KeyError, ValueError):
+                continue
+            if isinstance(whole, str) and whole.startswith(opening):
+                return whole[len(opening) :]
+        raise ModelError("the chat template renders the prompt differently with and without the reply")
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # The template writes the special tokens itself: adding them here would put a second BOS in front.
-        encoded = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [list(ids) for ids in encoded]
 
     def _completions(
@@ -176,25 +175,6 @@ class ChatTemplate:
             return ids[: ids.index(self.end_id) + 1]
         return [*ids, self.end_id]
 
-    def _find_end(self) -> int:
-        question = [{"role": "user", "content": "hello"}]
-        try:
-            text = self._render([*question, {"role": "assistant", "content": _SENTINEL}])
-        except _TemplateRefusal as refusal:
-            raise ModelError(f"a plain conversation {refusal}; give another with --chat-template FILE") from None
-        if text.count(_SENTINEL) != 1:
-            raise ModelError("the chat template leaves the reply out; give another with --chat-template FILE")
-        tail = self._ids([text.split(_SENTINEL)[1]])[0]
-        end = self._tokenizer.eos_token_id
-        if end in tail:
-            return int(end)
-        for index in tail:
-            if index in self._special.values():
-                return index
-        if end is None:
-            raise ModelError("neither the tokenizer nor its chat template has an end token; set `eos_token` in it")
-        return int(end)
-
     def _special_token_in(self, row: Mapping[str, Any]) -> str | None:
         for message in (*row["prompt"], *row["chosen"], *row["rejected"]):
             for token in self._special:
@@ -203,8 +183,12 @@ class ChatTemplate:
         return None
 
 
-class _TemplateRefusal(Exception):
-    """The template cannot render a conversation; the message goes on after "row 3"."""
+def _ways_to_say(prompt: list[dict[str, str]]) -> list[list[dict[str, str]]]:
+    """Return the prompt, and with its system message folded in, as `render_prompt` does where a template has none."""
+    if len(prompt) < 2 or prompt[0]["role"] != "system":
+        return [prompt]
+    folded = {**prompt[1], "content": f"{prompt[0]['content']}\n\n{prompt[1]['content']}"}
+    return [prompt, [folded, *prompt[2:]]]
 
 
 @dataclass(frozen=True)
