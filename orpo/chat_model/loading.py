@@ -127,8 +127,9 @@ def load_model(
     device = resolve_device(device) if isinstance(device, str) else device
     dtype = resolve_dtype(dtype, device) if isinstance(dtype, str) else dtype
     source = locate_model(model)
+    factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
     try:
-        loaded, info = AutoModelForCausalLM.from_pretrained(
+        loaded, info = factory.from_pretrained(
             source,
             dtype=dtype,
             use_safetensors=True,

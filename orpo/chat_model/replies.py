@@ -96,7 +96,7 @@ def generate_replies(
     """
     prompts = [encode_prompt(tokenizer, messages) for messages in conversations]
     check_context(model, prompts, sampling.max_new_tokens)
-    streams = _row_keys(prompts)
+    streams = row_keys(prompts)
     end_ids = reply_end_ids(model, tokenizer)
     replies: list[Reply | None] = [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
@@ -104,7 +104,7 @@ def generate_replies(
         rows = order[start : start + max(1, batch_size)]
         batch = [prompts[row] for row in rows]
         picker = TokenPicker(sampling, [streams[row] for row in rows], seed, max(map(len, batch)))
-        for row, ids in zip(rows, _generate(model, tokenizer, batch, picker, end_ids), strict=True):
+        for row, ids in zip(rows, run_batch(model, tokenizer, batch, picker, end_ids), strict=True):
             replies[row] = _as_reply(tokenizer, ids, end_ids)
         if on_batch is not None:
             on_batch(len(rows))
@@ -136,7 +136,7 @@ def clean_reply(text: str) -> str:
     return text.strip().rstrip(_REPLACEMENT + _JOINER).strip()
 
 
-class TokenPicker(LogitsProcessor):  # type: ignore[misc]
+class TokenPicker(LogitsProcessor):
     """Picks each row's next token from its own random numbers, and leaves it as the only possible one.
 
     It runs inside `generate(do_sample=False)`, whose argmax then finds the pick.
@@ -200,7 +200,7 @@ def _draw(seed: int, key: str, count: int) -> Tensor:
     return torch.rand(count, generator=generator)
 
 
-def _row_keys(prompts: Sequence[Sequence[int]]) -> list[str]:
+def row_keys(prompts: Sequence[Sequence[int]]) -> list[str]:
     """Key a row by its prompt and how often that prompt came before, so that order and neighbours do not count."""
     seen: dict[tuple[int, ...], int] = {}
     keys = []
@@ -210,7 +210,7 @@ def _row_keys(prompts: Sequence[Sequence[int]]) -> list[str]:
     return keys
 
 
-def _generate(
+def run_batch(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
@@ -227,7 +227,8 @@ def _generate(
     input_ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=device)
     # Said in full, because what is left out comes from the model's own generation_config.json.
-    config = GenerationConfig(
+    make_config: Any = GenerationConfig  # untyped in transformers
+    config = make_config(
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,
