@@ -27,7 +27,8 @@ _PUNCTUATION = str.maketrans(
 )
 _UNWANTED = re.compile(
     r"https?://|www\.|_URL_|\[[^\]]*\]|<[^>]*>|\*\w|#\w|@\w|\\|\b(?:sex|porn|rape|fuck|shit|nigg|suicide"
-    r"|kill (?:my|your)self|bitch|whore|slut|cunt|dick|penis|vagina|nazi|hitler|trump|biden|obama|republican|democrat|turkers?|mturk)",
+    r"|kill (?:my|your)self|bitch|whore|slut|cunt|dick|penis|vagina|nazi|hitler"
+    r"|trump|biden|obama|republican|democrat|turkers?|mturk)",
     re.IGNORECASE,
 )
 

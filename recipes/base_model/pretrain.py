@@ -139,9 +139,7 @@ class Trainer:
             (loss / counted).backward()
             total += loss.item()
         if not np.isfinite(total):
-            sys.exit(
-                f"error: the loss is {total} at step {self.step}; lower --muon-lr and run again (from the last checkpoint)"
-            )
+            sys.exit(f"error: the loss is {total} at step {self.step}; lower --muon-lr and run again, it resumes")
         torch.nn.utils.clip_grad_norm_(self.optimizers[1].param_groups[0]["params"], 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
