@@ -1,0 +1,137 @@
+"""Small models of the usual shapes with random weights, and a plain reference for the ORPO loss to compare with."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+VOCABULARY = 97
+
+
+@dataclass(frozen=True)
+class Pair:
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    row: int = 0
+
+
+def make_pairs(lengths: Sequence[tuple[int, int, int]], seed: int = 0) -> list[Pair]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(3, VOCABULARY, (count,), generator=generator).tolist()
+
+    return [Pair(ids(p), ids(c), ids(r), row) for row, (p, c, r) in enumerate(lengths)]
+
+
+LENGTHS = [(9, 7, 5), (4, 1, 6), (12, 3, 1), (1, 5, 4), (6, 11, 13)]
+"""Chosen longer and shorter than rejected, completions of one token, a prompt of one token."""
+
+_SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,  # large, so that a wrong mask shows
+}
+
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama_untied": ("llama", {"tie_word_embeddings": False}),
+    "smollm2_tied": ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "llama_with_biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2_sliding": ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+    "qwen3": ("qwen3", {"head_dim": 16}),
+    "mistral_sliding": ("mistral", {"sliding_window": 6}),
+    "gemma": ("gemma", {"head_dim": 16}),
+    "gemma2_softcap": (
+        "gemma2",
+        {"head_dim": 16, "sliding_window": 5, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0},
+    ),
+    "phi": ("phi", {"partial_rotary_factor": 0.5}),
+    "phi3_sliding": ("phi3", {"sliding_window": 7}),
+    "granite_scaled": ("granite", {"logits_scaling": 4.0, "embedding_multiplier": 2.0}),
+}
+
+
+def make_model(shape: str, seed: int = 0) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind, changes = SHAPES[shape]
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**_SMALL, **changes}))
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases and norms start as zeros and ones: make them matter
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def with_lora(model: Any, seed: int = 0, **settings: Any) -> Any:
+    """Put a LoRA adapter with random weights on a model (B = 0, as it starts, would hide half of the gradients)."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = {"target_modules": "all-linear", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0, **settings}
+    torch.manual_seed(seed)
+    peft_model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    with torch.no_grad():
+        for name, parameter in peft_model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.2 * torch.randn_like(parameter))
+    return peft_model
+
+
+def copy_of(model: nn.Module) -> Any:
+    return copy.deepcopy(model)
+
+
+def sequence_log_probs(model: Any, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
+    """Log-probabilities of all tokens after the first, by the model's own logits, one sequence at a time."""
+    ids = torch.tensor([[*prompt, *completion]])
+    logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    return torch.log_softmax(logits, dim=-1).gather(1, ids[0, 1:, None]).squeeze(1)
+
+
+def reference_loss(model: Any, pairs: Sequence[Pair], *, beta: float, nll_on_prompt: bool) -> Tensor:
+    """The paper's equations written down once more, with no code of the package."""
+    nll_sum: Tensor | float = 0.0
+    nll_count = 0
+    odds_sum: Tensor | float = 0.0
+    for pair in pairs:
+        chosen = sequence_log_probs(model, pair.prompt_ids, pair.chosen_ids)
+        rejected = sequence_log_probs(model, pair.prompt_ids, pair.rejected_ids)
+        nll_part = chosen if nll_on_prompt else chosen[-len(pair.chosen_ids) :]
+        nll_sum, nll_count = nll_sum - nll_part.sum(), nll_count + len(nll_part)
+        log_p = chosen[-len(pair.chosen_ids) :].mean().double()
+        log_q = rejected[-len(pair.rejected_ids) :].mean().double()
+        log_odds = torch.log(torch.exp(log_p) / (1 - torch.exp(log_p)))
+        log_odds = log_odds - torch.log(torch.exp(log_q) / (1 - torch.exp(log_q)))
+        odds_sum = odds_sum + torch.log(1 / (1 + torch.exp(-log_odds)))
+    assert isinstance(nll_sum, Tensor) and isinstance(odds_sum, Tensor)
+    return nll_sum / nll_count - beta * odds_sum / len(pairs)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def largest_relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """Over all parameters: the norm of the difference over the norm of the reference."""
+    assert ours.keys() == theirs.keys() and ours
+    worst = 0.0
+    for name, reference in theirs.items():
+        norm = reference.norm().item()
+        difference = (ours[name] - reference).norm().item()
+        worst = max(worst, difference / norm if norm else (math.inf if difference else 0.0))
+    return worst
