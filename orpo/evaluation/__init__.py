@@ -1,0 +1,1 @@
+"""Base and tuned replies on held-out prompts: measured, shown side by side, reported."""

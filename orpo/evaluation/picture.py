@@ -1,0 +1,133 @@
+"""A picture of a comparison as SVG, written by hand: text and rectangles need no drawing library."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from xml.sax.saxutils import escape
+
+from orpo.evaluation.held_out import Comparison, Measures, Side
+from orpo.scoring import count_emojis
+
+_WIDTH = 960
+_MARGIN = 32
+_GAP = 20
+_LINE = 21
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Apple Color Emoji', 'Noto Color Emoji', sans-serif"
+_COLOURS = {"base": ("#8a94a6", "#f1f3f6"), "tuned": ("#e08a00", "#fff4e0")}
+_INK, _QUIET = "#1c2430", "#5c6675"
+# XML allows no control characters, lone surrogates or non-characters, not even escaped; a model may write any.
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass
+class _Canvas:
+    """Collects elements; `y` is where the next block goes."""
+
+    elements: list[str] = field(default_factory=list)
+    y: float = _MARGIN
+
+    def box(self, x: float, y: float, width: float, height: float, fill: str, radius: int = 8) -> None:
+        self.elements.append(
+            f'<rect x="{x:g}" y="{y:g}" width="{max(width, 0):g}" height="{height:g}" rx="{radius}" fill="{fill}"/>'
+        )
+
+    def text(self, x: float, y: float, text: str, *, size: int = 15, fill: str = _INK, bold: bool = False) -> None:
+        weight = ' font-weight="600"' if bold else ""
+        content = escape(_NOT_XML.sub("\ufffd", text))
+        self.elements.append(f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}"{weight}>{content}</text>')
+
+
+def draw_comparison(comparison: Comparison, *, samples: int = 5) -> str:
+    """Return an SVG: the emoji rate of each side as bars, then the first prompts with the replies side by side."""
+    canvas = _Canvas()
+    count = comparison.base.measures.replies
+    canvas.text(_MARGIN, canvas.y + 18, f"Replies with an emoji, {count} prompts", size=20, bold=True)
+    canvas.y += 40
+    for side in comparison.sides():
+        _draw_bar(canvas, side)
+    canvas.y += 14
+    for index, prompt in enumerate(comparison.prompts[:samples]):
+        _draw_sample(canvas, prompt.text, [(side, side.replies[index].text) for side in comparison.sides()])
+    height = canvas.y + _MARGIN - 10
+    title = escape("; ".join(f"{side.name}: {100 * side.measures.emoji_rate:.1f} %" for side in comparison.sides()))
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:g}" '
+            f'viewBox="0 0 {_WIDTH} {height:g}" font-family="{_FONT}" role="img">',
+            f"<title>Replies with an emoji: {title}</title>",
+            f'<rect width="{_WIDTH}" height="{height:g}" fill="#ffffff"/>',
+            *canvas.elements,
+            "</svg>\n",
+        ]
+    )
+
+
+def _draw_bar(canvas: _Canvas, side: Side) -> None:
+    colour, pale = _COLOURS[side.name]
+    left, full = _MARGIN + 70, 420
+    canvas.text(_MARGIN, canvas.y + 19, side.name, bold=True)
+    canvas.box(left, canvas.y, full, 28, pale, 6)
+    canvas.box(left, canvas.y, full * side.measures.emoji_rate, 28, colour, 6)
+    canvas.text(left + full + 14, canvas.y + 19, f"{100 * side.measures.emoji_rate:.1f} %", bold=True)
+    canvas.text(left + full + 90, canvas.y + 19, _facts(side.measures), size=13, fill=_QUIET)
+    canvas.y += 38
+
+
+def _facts(measures: Measures) -> str:
+    facts = f"{measures.mean_emojis:.2f} emojis per reply, at most {measures.max_emojis}"
+    return facts if measures.perplexity is None else f"{facts}; perplexity {measures.perplexity:.1f}"
+
+
+def _draw_sample(canvas: _Canvas, prompt: str, replies: list[tuple[Side, str]]) -> None:
+    lines = wrap_text(prompt, _WIDTH - 2 * _MARGIN, 15)[:3]
+    for line in lines:
+        canvas.y += _LINE
+        canvas.text(_MARGIN, canvas.y, line, bold=True)
+    canvas.y += 10
+    width = (_WIDTH - 2 * _MARGIN - _GAP * (len(replies) - 1)) / len(replies)
+    wrapped = [wrap_text(text or "(empty)", width - 28, 15)[:8] for _, text in replies]
+    height = 16 + _LINE * (max(map(len, wrapped)) + 1)
+    for column, ((side, text), reply_lines) in enumerate(zip(replies, wrapped, strict=True)):
+        colour, pale = _COLOURS[side.name]
+        x = _MARGIN + column * (width + _GAP)
+        canvas.box(x, canvas.y, width, height, pale)
+        emojis = count_emojis(text)
+        label = f"{side.name}, {emojis} emoji{'' if emojis == 1 else 's'}"
+        canvas.text(x + 14, canvas.y + 20, label, size=12, fill=colour, bold=True)
+        for number, line in enumerate(reply_lines, start=1):
+            canvas.text(x + 14, canvas.y + 20 + number * _LINE, line)
+    canvas.y += height + 12
+
+
+def wrap_text(text: str, width: float, size: int) -> list[str]:
+    """Break text into lines of about `width` pixels; SVG does not wrap by itself."""
+    lines = [""]
+    for word in text.split():
+        for part in _parts(word, width, size):
+            longer = f"{lines[-1]} {part}".strip()
+            if lines[-1] and _text_width(longer, size) > width:
+                lines.append(part)
+            else:
+                lines[-1] = longer
+    return lines
+
+
+def _parts(word: str, width: float, size: int) -> list[str]:
+    """Cut a word that fits no line; others stay whole."""
+    if _text_width(word, size) <= width:
+        return [word]
+    count = max(1, int(width / (size * 1.3)))
+    return [word[start : start + count] for start in range(0, len(word), count)]
+
+
+def _text_width(text: str, size: int) -> float:
+    """Estimate a width in pixels: wide characters are about as wide as high, others half of it."""
+    units = sum(
+        0.0 if unicodedata.combining(letter) or letter in "\u200d\ufe0f" else 1.3 if _is_wide(letter) else 0.53
+        for letter in text
+    )
+    return units * size
+
+
+def _is_wide(letter: str) -> bool:
+    return unicodedata.east_asian_width(letter) in "WF"
