@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 HERE = Path(__file__).parent
 CONDITIONS = {
@@ -66,7 +66,7 @@ def measure_condition(model, tokenizer, prompts: list[str], systems: list[str | 
 
 @torch.no_grad()
 def perplexity_per_word(model, tokenizer, path: Path, documents: int = 600) -> float:
-    """exp(summed NLL of the held-out replies / their words), on the last documents of a token set (never trained on)."""
+    """exp(summed NLL of the held-out replies / their words), on the last documents of a token set."""
     with np.load(path) as arrays:
         ids, flags, bounds = arrays["ids"], arrays["is_reply"], arrays["bounds"]
     total, words = 0.0, 0
