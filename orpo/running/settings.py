@@ -180,7 +180,7 @@ def _add_argument(parser: _Parser, field: Field[Any], wanted: ValueType) -> None
     else:
         keywords["metavar"] = _metavar(wanted, _origin(field) if about.positional else "")
         if wanted.is_list:
-            keywords["nargs"] = "*"
+            keywords.update(nargs="*", action="extend")  # given twice, both count
         elif about.positional:
             keywords["nargs"] = "?"  # a recipe may give it, so argparse must not ask for it
     if about.positional:
