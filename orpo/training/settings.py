@@ -36,7 +36,7 @@ class TrainSettings:
     # r=16, alpha=32, no dropout, all linear layers: rank matters little on small data, the layers adapted matter much
     # (QLoRA, arXiv 2305.14314, fig. 2; "LoRA Without Regret": attention-only falls behind).
     lora_rank: int = setting(16, "rank r of the adapter")
-    lora_alpha: float = setting(32, "the adapter is scaled by alpha / rank")
+    lora_alpha: int = setting(32, "the adapter is scaled by alpha / rank")
     lora_dropout: float = setting(0.0, "dropout in front of the adapter, 0 to 1")
     lora_targets: list[str] = setting(["all-linear"], "layers that get an adapter: `all-linear`, or names as q_proj")
 
@@ -57,6 +57,10 @@ class TrainSettings:
     max_steps: int | None = setting(None, "stop after so many steps, whatever --epochs says")
     batch_size: int = setting(8, "pairs per step and device")
     gradient_accumulation_steps: int = setting(1, "micro-batches per step; the step sees batch size times this")
+    token_budget: int | None = setting(
+        None, "trainer `fast`: most tokens of one forward pass; the step's pairs are packed (default: 2048 on a CPU)"
+    )
+    onednn: bool = setting(True, "trainer `fast`: fp32 products on a CPU go through oneDNN, which is faster")
     gradient_checkpointing: bool = setting(False, "less memory, about a third more time")
 
     max_length: int = setting(512, "tokens of prompt and reply together")
@@ -93,7 +97,7 @@ class TrainSettings:
         self._check_lengths()
         for name in ("lora_rank", "batch_size", "gradient_accumulation_steps", "keep_checkpoints", "logging_steps"):
             require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "must be 1 or more")
-        for name in ("max_steps", "eval_steps", "save_steps"):
+        for name in ("max_steps", "eval_steps", "save_steps", "token_budget"):
             value = getattr(self, name)
             require(value is None or value >= 1, _flag(name), value, "must be 1 or more")
         for name in ("eval_prompt_count", "reward_pairs", "seed"):
@@ -107,7 +111,7 @@ class TrainSettings:
         rate = self.learning_rate
         require(rate is None or rate > 0, "--learning-rate", rate, "must be above 0")
         require(self.beta >= 0, "--beta", self.beta, "must be 0 or more")
-        require(self.lora_alpha > 0, "--lora-alpha", self.lora_alpha, "must be above 0")
+        require(self.lora_alpha >= 1, "--lora-alpha", self.lora_alpha, "must be 1 or more")
         require(0 <= self.lora_dropout < 1, "--lora-dropout", self.lora_dropout, "must be at least 0 and below 1")
         require(bool(self.lora_targets), "--lora-targets", "(nothing)", "must name layers, or all-linear")
         require(0 <= self.warmup_share < 1, "--warmup-share", self.warmup_share, "must be at least 0 and below 1")

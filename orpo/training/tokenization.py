@@ -138,7 +138,8 @@ class ChatTemplate:
     def _render_row(self, row: Mapping[str, Any]) -> tuple[str, str, str]:
         """Return the text of the prompt, as inference renders it, and of what follows with either reply."""
         opening = render_prompt(self._tokenizer, row["prompt"])
-        return opening, *(self._ending(row["prompt"], opening, row[side]) for side in ("chosen", "rejected"))
+        chosen, rejected = (self._ending(row["prompt"], opening, row[side]) for side in ("chosen", "rejected"))
+        return opening, chosen, rejected
 
     def _ending(self, prompt: list[dict[str, str]], opening: str, reply: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError

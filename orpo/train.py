@@ -1,0 +1,41 @@
+"""Train a LoRA adapter on preference pairs with ORPO: preference pairs -> adapter, with TensorBoard beside it.
+
+    uv run orpo/train.py
+    uv run orpo/train.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --out trained/qwen
+    uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
+
+Without arguments it trains the embedded base model on what generate.py wrote, into trained/embedded-orpo, where
+TensorBoard can watch it (`make tensorboard`). Ctrl-C stops with a checkpoint, and --resume goes on from it.
+"""
+
+from orpo.running.command_line import run_command
+from orpo.running.settings import parse_settings
+from orpo.training.settings import TrainSettings
+
+
+def main(argv: list[str]) -> int:
+    """Train, and print a table of what came out and where it is."""
+    settings = parse_settings(TrainSettings, argv, prog="train.py", description=__doc__)
+
+    from orpo.running.progress import console_out
+    from orpo.running.tables import print_table
+    from orpo.training.run import TENSORBOARD_FOLDER, train
+    from orpo.training.summary import summary_rows
+
+    result = train(settings)
+    counts = result.counts
+    print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")
+    speed = result.metrics.get("tokens_per_second")
+    lines = [
+        f"pairs        {counts['train']} to train on, {counts['evaluation']} to evaluate on, of {counts['pairs']}",
+        f"steps        {counts['steps']} in {result.wall_seconds:.0f} s" + (f", {speed:.0f} tokens/s" if speed else ""),
+        f"adapter      {result.folder}",
+        f"TensorBoard  {result.folder / TENSORBOARD_FOLDER}",
+    ]
+    for line in lines:
+        console_out.print(line, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

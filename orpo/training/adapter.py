@@ -1,0 +1,87 @@
+"""Putting a LoRA adapter on a base model, and saving it so that it can be moved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from orpo.chat_model.loading import EMBEDDED, adapter_base_name
+from orpo.chat_model.replies import context_length
+from orpo.running.errors import InputError, ModelError, SettingsError
+from orpo.training.settings import TrainSettings
+from orpo.training.tokenization import TokenizedPair
+
+_ALL_LINEAR = "all-linear"
+_MOST_NAMES = 12
+
+
+def add_adapter(base: Any, settings: TrainSettings) -> Any:
+    """Return the base model with a fresh LoRA adapter (W' = W + alpha/r * B A), of which only A and B are trained."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    switch_dropout_off(base)
+    targets: str | list[str] = list(settings.lora_targets)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=_ALL_LINEAR if targets == [_ALL_LINEAR] else targets,
+        task_type=TaskType.CAUSAL_LM,
+    )
+    try:
+        model = get_peft_model(base, config)
+    except ValueError as problem:
+        names = sorted({name.rsplit(".", 1)[-1] for name, part in base.named_modules() if isinstance(part, nn.Linear)})
+        raise SettingsError(
+            f"--lora-targets {' '.join(settings.lora_targets)}: does not fit the model ({_first_line(problem)}); its "
+            f"linear layers are {', '.join(names[:_MOST_NAMES])}"
+        ) from problem
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()  # else no gradient passes through the frozen embeddings
+    return model
+
+
+def switch_dropout_off(model: nn.Module) -> None:
+    """Switch the base model's own dropout off: chosen and rejected must be judged by the same network."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+
+
+def check_fit(model: Any, tokenizer: Any, pairs: list[TokenizedPair]) -> None:
+    """Raise where the pairs do not fit the model: ids beyond its vocabulary, or more tokens than it can hold."""
+    size = model.get_input_embeddings().weight.shape[0]
+    highest = max(max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids) for pair in pairs)
+    if highest >= size:
+        raise ModelError(f"the tokenizer ({len(tokenizer)} entries) does not fit the model, which has {size}")
+    limit = context_length(model)
+    longest = max(pairs, key=lambda pair: pair.longest)
+    if limit and longest.longest > limit:
+        raise InputError(
+            f"row {longest.row} has {longest.longest} tokens, and the model's context holds {limit}; give --max-length "
+            f"{limit} or less"
+        )
+
+
+def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: TrainSettings) -> None:
+    """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it."""
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_model_name(settings)
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    adapter_base_name(folder)  # whole, as inference will see it
+
+
+def base_model_name(settings: TrainSettings) -> str:
+    """Return the base model's name as an adapter records it: a folder as its full path."""
+    folder = Path(settings.model).expanduser()
+    return str(folder.resolve()) if settings.model != EMBEDDED and folder.exists() else settings.model
+
+
+def _first_line(problem: BaseException) -> str:
+    return str(problem).strip().split("\n")[0][:200]

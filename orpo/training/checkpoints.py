@@ -1,0 +1,75 @@
+"""Finding the checkpoint to go on from, and refusing to go on with another run than the one that stopped."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from orpo.running.errors import InputError
+from orpo.running.settings import settings_as_dict
+from orpo.training.settings import TrainSettings
+
+SETTINGS_NAME = "settings.json"
+
+# What Trainer needs to go on; trainer_state.json is written last.
+_NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+# These change nothing that is learnt.
+_FREE = frozenset(
+    {"resume", "overwrite", "out", "keep_checkpoints", "eval_prompt_count", "reward_pairs", "max_new_tokens", "scorer"}
+    | {"logging_steps", "save_steps", "eval_prompts"}
+)
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """Return the last checkpoint that was written to its end; remains of a later one, cut off by a crash, are removed.
+
+    Only folders that Trainer named are looked at.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        if _is_whole(path):
+            return path
+        shutil.rmtree(path)
+    return None
+
+
+def remember_settings(folder: Path, settings: TrainSettings, fingerprint: str) -> None:
+    """Write what a later `--resume` is compared with."""
+    content = {"settings": settings_as_dict(settings), "data_fingerprint": fingerprint}
+    (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> None:
+    """Raise InputError where the unfinished run had other settings or data: going on would mix two runs."""
+    remembered = _read_json(folder / SETTINGS_NAME)
+    if remembered is None:
+        return
+    if remembered.get("data_fingerprint") != fingerprint:
+        raise InputError(
+            f"--resume: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
+            "bring them back, or start again with --overwrite"
+        )
+    then, now = remembered.get("settings", {}), settings_as_dict(settings)
+    changed = [name for name in now if name not in _FREE and name in then and then[name] != now[name]]
+    if changed:
+        told = ", ".join(
+            f"--{name.replace('_', '-')} {_shown(then[name])} (now {_shown(now[name])})" for name in changed
+        )
+        raise InputError(f"--resume: the run in {folder} was started with {told}; give the same, or --overwrite")
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    return all((checkpoint / name).is_file() for name in _NEEDED) and bool(_read_json(checkpoint / _NEEDED[-1]))
+
+
+def _read_json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,156 @@
+"""One training run from settings to a finished run folder: check, tokenize, load, train, save, record."""
+
+import importlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import Trainer, TrainerCallback, set_seed
+from transformers.utils.logging import disable_progress_bar
+
+from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
+from orpo.running.errors import SettingsError
+from orpo.running.output_folder import check_output_folder, growing_folder
+from orpo.running.progress import console_err
+from orpo.running.run_record import RunRecord
+from orpo.scoring import get_scorer
+from orpo.training.adapter import add_adapter, check_fit, save_adapter
+from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
+from orpo.training.monitors import FiniteGuard, ProgressMonitor, StopRequest, TensorBoardMonitor, ThroughputMonitor
+from orpo.training.pairs import Messages, TrainingData, held_out_conversations, prepare_data, read_checked_pairs
+from orpo.training.probes import ReplyProbe, RewardPair
+from orpo.training.settings import TrainSettings
+from orpo.training.summary import run_metrics, write_model_card
+
+TRAINERS: Final = {
+    "trl": "orpo.training.trl_trainer:build_trainer",
+    "fast": "orpo.training.fast_trainer:build_trainer",
+}
+TENSORBOARD_FOLDER: Final = "tensorboard"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder: adapter, tokenizer, template, model card, run.json, checkpoints, TensorBoard events.
+        metrics: First and last value of what was watched.
+        counts: Pairs, dropped pairs by reason, steps.
+        wall_seconds: From the first look at the data to the record.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    counts: dict[str, Any]
+    wall_seconds: float
+
+
+def train(settings: TrainSettings) -> TrainingResult:
+    """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded."""
+    record = RunRecord("train", settings)
+    folder = settings.run_folder
+    if not settings.resume:
+        check_output_folder(folder, overwrite=settings.overwrite)
+    get_scorer(settings.scorer)
+    if not console_err.is_terminal:
+        disable_progress_bar()  # else one more line of transformers' own for every step of its bars
+    device = resolve_device(settings.device)
+    dtype = resolve_dtype(settings.dtype, device)
+    if dtype == torch.float16 and device.type != "cuda":
+        raise SettingsError("--dtype float16: can be trained on CUDA only; give bfloat16 or float32")
+    rows = read_checked_pairs(settings)
+    locate_model(settings.model)
+    tokenizer = load_tokenizer(
+        settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
+    )
+    data = prepare_data(rows, tokenizer, settings)
+    conversations = held_out_conversations(settings, rows)
+    _say_what_was_left_out(data, settings)
+    record.device, record.data_fingerprint = str(device), data.fingerprint
+    if settings.resume and folder.is_dir():
+        check_same_run(folder, settings, data.fingerprint)
+    with growing_folder(folder, overwrite=settings.overwrite, resume=settings.resume) as run_folder:
+        remember_settings(run_folder, settings, data.fingerprint)
+        set_seed(settings.seed)
+        base = load_model(settings.model, device=device, dtype=dtype, trust_remote_code=settings.trust_remote_code)
+        check_fit(base, tokenizer, data.tokenized.pairs)
+        model = add_adapter(base, settings)
+        trainer = _run_trainer(model, tokenizer, data, conversations, settings, run_folder)
+        return _finish(trainer, tokenizer, data, settings, run_folder, record)
+
+
+def _run_trainer(
+    model: Any,
+    tokenizer: Any,
+    data: TrainingData,
+    conversations: Sequence[Messages],
+    settings: TrainSettings,
+    folder: Path,
+) -> Trainer:
+    checkpoint = newest_whole_checkpoint(folder) if settings.resume else None
+    if settings.resume:
+        console_err.print(f"going on from {checkpoint.name}" if checkpoint else "no checkpoint yet, starting again")
+    board = TensorBoardMonitor(folder / TENSORBOARD_FOLDER)
+    with ExitStack() as stack, StopRequest() as stop:
+        stack.callback(board.close)
+        pairs = _reward_pairs(data, settings)
+        watchers: list[TrainerCallback] = [
+            FiniteGuard(),
+            board,
+            ThroughputMonitor(board),
+            ProgressMonitor(stack),
+            stop,
+            ReplyProbe(board, tokenizer, conversations, pairs, settings, stop),
+        ]
+        trainer: Trainer = _load_builder(settings.trainer)(
+            model, tokenizer, data.train, data.evaluation, settings, folder, watchers
+        )
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        stop.raise_if_asked()
+    return trainer
+
+
+def _finish(
+    trainer: Trainer, tokenizer: Any, data: TrainingData, settings: TrainSettings, folder: Path, record: RunRecord
+) -> TrainingResult:
+    counts = {
+        "pairs": len(data.rows),
+        "train": len(data.train),
+        "evaluation": len(data.evaluation),
+        "dropped": {reason: len(rows) for reason, rows in data.tokenized.dropped.items()},
+        "truncated": len(data.tokenized.truncated),
+        "steps": trainer.state.global_step,
+    }
+    metrics = run_metrics(trainer.state.log_history)
+    save_adapter(trainer.model, tokenizer, folder, settings)
+    write_model_card(folder, settings, metrics, counts)
+    record.metrics, record.facts = metrics, counts
+    record.write(folder)
+    return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
+
+
+def _reward_pairs(data: TrainingData, settings: TrainSettings) -> list[RewardPair]:
+    chosen = data.evaluation[: settings.reward_pairs]
+    rows = [data.row_of(pair) for pair in chosen]
+    return [
+        RewardPair(pair, row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"])
+        for pair, row in zip(chosen, rows, strict=True)
+    ]
+
+
+def _load_builder(name: str) -> Any:
+    module, function = TRAINERS[name].split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _say_what_was_left_out(data: TrainingData, settings: TrainSettings) -> None:
+    for reason, rows in data.tokenized.dropped.items():
+        console_err.print(f"left out {len(rows)} of {len(data.rows)} pairs: {reason} (--max-length)", soft_wrap=True)
+    if data.tokenized.truncated:
+        console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.rows)} pairs", soft_wrap=True)
+    if not data.evaluation and settings.eval_share > 0:
+        console_err.print("all pairs have the same prompt, so none is kept for evaluation", soft_wrap=True)

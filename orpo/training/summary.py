@@ -1,0 +1,104 @@
+"""What a finished run came to: figures out of the trainer's history, the table on the terminal, the model card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orpo.training.adapter import base_model_name
+from orpo.training.settings import TrainSettings
+
+History = Sequence[dict[str, Any]]
+
+_ROWS = (
+    ("loss", "training loss"),
+    ("nll_loss", "negative log-likelihood"),
+    ("log_odds_chosen", "log odds ratio"),
+    ("rewards/margins", "reward margin"),
+    ("rewards/accuracies", "chosen preferred"),
+    ("eval_loss", "evaluation loss"),
+    ("eval_rewards/margins", "evaluation margin"),
+    ("eval_rewards/accuracies", "evaluation, chosen preferred"),
+    ("emoji/rate", "replies with an emoji"),
+    ("emoji/mean_per_reply", "emojis per reply"),
+    ("emoji/most_in_a_reply", "most emojis in a reply"),
+    ("replies/finished", "replies that end by themselves"),
+    ("reward/chosen", "R(chosen)"),
+    ("reward/rejected", "R(rejected)"),
+    ("reward/sampled", "R(sampled)"),
+)
+_SHARES = ("accuracies", "emoji/rate", "replies/finished")
+
+
+def run_metrics(history: History) -> dict[str, Any]:
+    """Return first and last value of everything that was watched."""
+    metrics: dict[str, Any] = {}
+    for key, _ in _ROWS:
+        values = [entry[key] for entry in history if key in entry]
+        if values:
+            metrics[key] = {"first": values[0], "last": values[-1]}
+    rates = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
+    if rates:
+        metrics["tokens_per_second"] = sorted(rates)[len(rates) // 2]
+    return metrics
+
+
+def summary_rows(metrics: dict[str, Any]) -> list[list[str]]:
+    """Return the table of first and last values."""
+    return [
+        [name, _number(key, metrics[key]["first"]), _number(key, metrics[key]["last"])]
+        for key, name in _ROWS
+        if key in metrics
+    ]
+
+
+def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, Any], counts: dict[str, Any]) -> None:
+    """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
+    base = base_model_name(settings)
+    is_hub_id = "/" in base and not Path(base).is_absolute()
+    header = ["---", "library_name: peft", "tags: [orpo, lora, emoji, preference-optimisation]"]
+    header += [f"base_model: {base}"] if is_hub_id else []
+    table = ["| measured | first | last |", "|---|---|---|"]
+    table += [f"| {' | '.join(row)} |" for row in summary_rows(metrics)]
+    trained_with = [
+        f"- {counts['train']} pairs to train on, {counts['evaluation']} to evaluate on, {counts['steps']} steps of "
+        f"{settings.batch_size * settings.gradient_accumulation_steps} pairs",
+        f"- LoRA rank {settings.lora_rank}, alpha {settings.lora_alpha}, dropout {settings.lora_dropout:g}, on "
+        f"{' '.join(settings.lora_targets)}",
+        f"- ORPO (Hong, Lee & Thorne 2024, arXiv 2403.07691), beta (the paper's lambda) {settings.beta:g}, likelihood "
+        f"over {settings.nll.replace('_', ' ')}",
+        f"- learning rate {settings.peak_learning_rate:g}, {settings.schedule}, {settings.warmup_share:.0%} warm-up, "
+        f"seed {settings.seed}",
+    ]
+    lines = [
+        *header,
+        "---",
+        "",
+        f"# Emoji adapter for {Path(base).name if not is_hub_id else base}",
+        "",
+        "A LoRA adapter that makes a chat model use emojis. All settings and versions are in `run.json`.",
+        "",
+        "## Training",
+        "",
+        *trained_with,
+        "",
+        "## Result",
+        "",
+        *table,
+        "",
+        "First is before the first step for the replies and the evaluation, and the first log for the training loss.",
+        "The replies are sampled on held-out prompts without a system prompt.",
+        "",
+        "## Use",
+        "",
+        "```",
+        f"uv run orpo/inference.py --adapter trained/{folder.name} --prompt 'I got the job!'",
+        "```",
+        "",
+        "or `PeftModel.from_pretrained` of peft, with the tokenizer and chat template of this folder.",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _number(key: str, value: float) -> str:
+    return f"{value:.1%}" if key.endswith(_SHARES) else f"{value:.4g}"
