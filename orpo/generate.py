@@ -1,0 +1,319 @@
+"""Make preference pairs: two writers answer every prompt, one asked for emojis and one for none.
+
+    uv run orpo/generate.py
+    uv run orpo/generate.py --prompts my_prompts.csv --limit 100 --out data/mine
+    uv run orpo/generate.py --emoji-model openai:NAME --base-url http://127.0.0.1:8000/v1
+
+The reply that the scorer likes better is `chosen`, the other one `rejected`. Every reply is kept from the moment it is
+written, so the same command goes on where an earlier one was stopped. The key of an endpoint is read from the
+environment variable OPENAI_API_KEY.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from orpo.running.command_line import run_command
+from orpo.running.errors import InputError, SettingsError
+from orpo.running.places import default_data_folder
+from orpo.running.settings import parse_settings, require, setting
+from orpo.scoring import SCORERS
+
+if TYPE_CHECKING:
+    from orpo.preferences.pair_records import PreferencePair
+    from orpo.preferences.pairing import Dropped
+    from orpo.preferences.pipeline import WrittenPrompt
+    from orpo.preferences.prompts import Prompt
+    from orpo.preferences.writers import WriterSpec, WritingRun
+    from orpo.running.run_record import RunRecord
+
+EMOJI_SYSTEM: Final = "You are a friendly assistant. Use one to three fitting emojis in your reply."
+PLAIN_SYSTEM: Final = "You are a friendly assistant. Do not use any emojis."
+_ENDPOINT: Final = "openai:"
+
+
+@dataclass(kw_only=True)
+class GenerateSettings:
+    """The settings of `generate`."""
+
+    prompts: str = setting("embedded", "embedded, a JSONL, CSV, Parquet or text file, or a data set on the Hub")
+    prompts_config: str | None = setting(None, "configuration of a Hub data set")
+    prompts_split: str = setting("train", "split of a Hub data set")
+    prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
+    limit: int | None = setting(None, "use only so many prompts, from the start")
+    emoji_model: str = setting("embedded", "who writes with emojis: embedded, a folder, a Hub id, or openai:NAME")
+    plain_model: str = setting("embedded", "who writes without: embedded, a folder, a Hub id, or openai:NAME")
+    emoji_system: str = setting(EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none")
+    plain_system: str = setting(PLAIN_SYSTEM, "system prompt of the plain writer, as text or @FILE; '' for none")
+    base_url: str | None = setting(None, "address of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
+    emoji_base_url: str | None = setting(None, "the same for the emoji writer alone")
+    plain_base_url: str | None = setting(None, "the same for the plain writer alone")
+    concurrency: int = setting(8, "calls to an endpoint at the same time")
+    timeout_seconds: float = setting(120.0, "how long to wait for one answer of an endpoint")
+    retries: int = setting(4, "how often a failed call to an endpoint is repeated, with growing pauses")
+    temperature: float = setting(0.7, "0 takes the likeliest token; larger is more varied")
+    top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
+    top_k: int = setting(0, "sample from this many likeliest tokens; 0 for no limit")
+    repetition_penalty: float = setting(1.0, "above 1 makes repetition less likely")
+    max_new_tokens: int = setting(80, "the most tokens a reply may have")
+    seed: int = setting(0, "decides the replies, together with prompt and model")
+    batch_size: int = setting(50, "prompts answered at once by a local model")
+    device: str = setting("auto", "auto, cpu, cuda or mps")
+    dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
+    trust_remote_code: bool = setting(False, "run Python code that comes with a model")
+    scorer: str = setting("contains_emoji", "which score decides what is chosen", choices=SCORERS)
+    min_margin: float = setting(0.0, "drop pairs whose scores differ by less")
+    reuse_replies: bool = setting(True, "take replies that an earlier run kept, where they are the same request")
+    out: Path | None = setting(None, "folder to write to (default: data/preferences)", short="-o")
+    overwrite: bool = setting(False, "replace an earlier result in --out")
+    samples: int = setting(3, "how many pairs to show at the end")
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        require(self.limit is None or self.limit >= 1, "--limit", self.limit, "must be at least 1")
+        for name in ("concurrency", "batch_size"):
+            value = getattr(self, name)
+            require(value >= 1, "--" + name.replace("_", "-"), value, "must be at least 1")
+        require(self.timeout_seconds > 0, "--timeout-seconds", self.timeout_seconds, "must be above 0")
+        require(self.temperature >= 0, "--temperature", self.temperature, "must be 0 (greedy) or above")
+        require(0 < self.top_p <= 1, "--top-p", self.top_p, "must be above 0 and at most 1")
+        require(self.repetition_penalty > 0, "--repetition-penalty", self.repetition_penalty, "must be above 0")
+        require(self.max_new_tokens >= 1, "--max-new-tokens", self.max_new_tokens, "must be at least 1")
+        for name in ("retries", "top_k", "min_margin", "samples"):
+            value = getattr(self, name)
+            require(value >= 0, "--" + name.replace("_", "-"), value, "must be 0 or above")
+        for side in ("emoji", "plain"):
+            self._check_writer(side)
+
+    def _check_writer(self, side: str) -> None:
+        model = getattr(self, f"{side}_model")
+        url = self.url_of(side)
+        own = getattr(self, f"{side}_base_url")
+        require(model not in ("", _ENDPOINT), f"--{side}-model", repr(model), "name a model")
+        if url is not None and model.startswith(_ENDPOINT):
+            require(url.startswith(("http://", "https://")), "--base-url", url, "must begin with http:// or https://")
+        if own is not None and not model.startswith(_ENDPOINT):
+            raise SettingsError(f"--{side}-base-url {own}: is for an endpoint, so give --{side}-model {_ENDPOINT}NAME")
+
+    def url_of(self, side: str) -> str | None:
+        """Return the endpoint's address of one side."""
+        own: str | None = getattr(self, f"{side}_base_url")
+        return own or self.base_url
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    settings = parse_settings(GenerateSettings, argv, prog="generate.py", description=__doc__)
+    from orpo.running.output_folder import check_output_folder
+    from orpo.running.places import resolve_user_path
+    from orpo.running.run_record import RunRecord
+
+    out = resolve_user_path(settings.out) if settings.out is not None else default_data_folder()
+    check_output_folder(out, overwrite=settings.overwrite)
+    settings.emoji_system = _read_system(settings.emoji_system, "--emoji-system")
+    settings.plain_system = _read_system(settings.plain_system, "--plain-system")
+    prompts, dropped = _load_prompts(settings)
+    record = RunRecord("generate", settings)
+    written, run = _write_replies(settings, prompts, out)
+    pairs = _make_pairs(settings, written, dropped)
+    _save(settings, record, run, out, prompts, written, pairs, dropped)
+    return 0
+
+
+def _read_system(value: str, flag: str) -> str:
+    if not value.startswith("@"):
+        return value
+    file = Path(value[1:]).expanduser()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InputError(f"{flag} {value}: there is no such file") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise InputError(f"{flag} {value}: is not a text file in UTF-8") from None
+
+
+def _load_prompts(settings: GenerateSettings) -> "tuple[list[Prompt], list[Dropped]]":
+    """Return the prompts to answer, and those left out beforehand: held-out ones are never trained on."""
+    from orpo.preferences.pairing import Dropped, split_repeated
+    from orpo.preferences.prompts import EMBEDDED, HELD_OUT, embedded_prompts, load_prompts
+
+    if settings.prompts == EMBEDDED:
+        return embedded_prompts("train")[: settings.limit], []
+    prompts = load_prompts(
+        settings.prompts,
+        column=settings.prompts_column,
+        config=settings.prompts_config,
+        hub_split=settings.prompts_split,
+        limit=settings.limit,
+    )
+    held_out = [Dropped("held out", prompt) for prompt in prompts if prompt.split == HELD_OUT]
+    kept, repeated = split_repeated([prompt for prompt in prompts if prompt.split != HELD_OUT])
+    if not kept:
+        raise InputError(f"--prompts {settings.prompts}: all its prompts are marked as held out")
+    return kept, held_out + repeated
+
+
+def _write_replies(
+    settings: GenerateSettings, prompts: "list[Prompt]", out: Path
+) -> "tuple[list[WrittenPrompt], WritingRun]":
+    """Let both writers answer, with a progress bar."""
+    from orpo.running.progress import console_err, progress_bar
+
+    console_err.print(f"loading the writers for {len(prompts)} prompts", soft_wrap=True)
+    from orpo.chat_model.replies import Sampling
+    from orpo.preferences.local_models import LoadedModels
+    from orpo.preferences.pipeline import write_replies
+    from orpo.preferences.reply_store import ReplyStore
+    from orpo.preferences.writers import WritingRun
+
+    emoji, plain = _writer(settings, "emoji"), _writer(settings, "plain")
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        repetition_penalty=settings.repetition_penalty,
+        max_new_tokens=settings.max_new_tokens,
+    )
+    models = LoadedModels(device=settings.device, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    run = WritingRun(
+        store=ReplyStore(reply_store_file(out)),
+        models=models,
+        sampling=sampling,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        concurrency=settings.concurrency,
+        timeout_seconds=settings.timeout_seconds,
+        retries=settings.retries,
+        reuse=settings.reuse_replies,
+    )
+    try:
+        with progress_bar("writing replies", 2 * len(prompts)) as advance:
+            run.on_reply = lambda writer, count: advance(count, writer=writer)
+            return write_replies(prompts, emoji, plain, run, scorer=settings.scorer), run
+    except BaseException as problem:
+        if len(run.store):
+            problem.add_note(
+                f"{len(run.store)} replies are kept in {run.store.file}; the same command goes on from there"
+            )
+        raise
+    finally:
+        run.store.close()
+
+
+def reply_store_file(out: Path) -> Path:
+    """Return where the replies are kept: beside the result, so that replacing the result does not lose them."""
+    from orpo.preferences.reply_store import STORE_NAME
+
+    return out.parent / f"{out.name}-replies" / STORE_NAME
+
+
+def _writer(settings: GenerateSettings, side: str) -> "WriterSpec":
+    from orpo.chat_model.loading import locate_model
+    from orpo.preferences.writers import WriterSpec
+    from orpo.running.errors import ModelError
+
+    model, system = getattr(settings, f"{side}_model"), getattr(settings, f"{side}_system")
+    spec = WriterSpec(side, model, system or None, settings.url_of(side))
+    if not spec.is_endpoint:
+        try:
+            locate_model(model)
+        except ModelError as problem:
+            raise ModelError(str(problem).replace("--model", f"--{side}-model")) from None
+    return spec
+
+
+def _make_pairs(
+    settings: GenerateSettings, written: "list[WrittenPrompt]", dropped: "list[Dropped]"
+) -> "list[PreferencePair]":
+    """Return the pairs, and add to `dropped` what made none."""
+    from orpo.preferences.pairing import Dropped, make_pair
+
+    pairs: list[PreferencePair] = []
+    for row in written:
+        made = make_pair(
+            row.prompt,
+            row.emoji,
+            row.plain,
+            emoji_model=_public_name(settings.emoji_model),
+            plain_model=_public_name(settings.plain_model),
+            source=_public_name(settings.prompts),
+            min_margin=settings.min_margin,
+        )
+        if isinstance(made, Dropped):
+            dropped.append(made)
+        else:
+            pairs.append(made)
+    return pairs
+
+
+def _public_name(name: str) -> str:
+    """Return a model's or file's name without the folders of this machine, since the data may be passed on."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
+
+
+def _save(
+    settings: GenerateSettings,
+    record: "RunRecord",
+    run: "WritingRun",
+    out: Path,
+    prompts: "list[Prompt]",
+    written: "list[WrittenPrompt]",
+    pairs: "list[PreferencePair]",
+    dropped: "list[Dropped]",
+) -> None:
+    """Write the folder, whole or not at all, and print what came out."""
+    import json
+
+    from orpo.preferences.dataset_card import write_card
+    from orpo.preferences.pair_records import write_pairs
+    from orpo.preferences.pairing import count_reasons, measure_side
+    from orpo.running.output_folder import new_folder
+    from orpo.running.run_record import fingerprint_rows, settings_as_plain
+
+    reasons = count_reasons(dropped)
+    if not pairs:
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        raise InputError(f"no pair came out of {len(prompts)} prompts ({why}); see the replies with other settings")
+    sides = {
+        "chosen": measure_side([pair.chosen[0]["content"] for pair in pairs]),
+        "rejected": measure_side([pair.rejected[0]["content"] for pair in pairs]),
+        "emoji writer": measure_side([row.emoji.text for row in written if not row.emoji.failure]),
+        "plain writer": measure_side([row.plain.text for row in written if not row.plain.failure]),
+    }
+    record.metrics = {"prompts": len(prompts), "pairs": len(pairs), "dropped": reasons, "sides": sides}
+    record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
+    record.device = str(run.models.device)
+    record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
+    card = write_card(pairs, settings_as_plain(settings), record.metrics, sides, reasons)
+    with new_folder(out, overwrite=settings.overwrite) as folder:
+        write_pairs(folder, pairs, card=card)
+        with (folder / "dropped.jsonl").open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
+        record.write(folder)
+    _print_result(out, record.metrics, pairs[: settings.samples])
+
+
+def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
+    from orpo.running.progress import console_out
+    from orpo.running.tables import print_table
+
+    counts = [["prompts", metrics["prompts"]], ["pairs", metrics["pairs"]]]
+    counts += [[f"dropped: {reason}", count] for reason, count in metrics["dropped"].items()]
+    print_table(["preference pairs", "count"], counts)
+    columns = ["side", "with an emoji", "emojis per reply", "words per reply", "longest, words"]
+    rows = [
+        [name, f"{side['emoji_rate']:.1%}", round(side["mean_emojis"], 2), round(side["mean_words"], 1),
+         int(side["longest_words"])]
+        for name, side in metrics["sides"].items()
+    ]  # fmt: skip
+    print_table(columns, rows)
+    for pair in samples:
+        console_out.print(f"\nprompt    {pair.prompt[-1]['content']}", soft_wrap=True)
+        console_out.print(f"chosen    {pair.chosen[0]['content']}", soft_wrap=True)
+        console_out.print(f"rejected  {pair.rejected[0]['content']}", soft_wrap=True)
+    console_out.print(f"\n{metrics['pairs']} pairs are in {out}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
