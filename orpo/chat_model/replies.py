@@ -6,6 +6,7 @@ in order of their probability.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from orpo.chat_model.messages import Message, encode_prompt, reply_end_ids
 from orpo.running.errors import InputError, SettingsError
 
-_REPLACEMENT = "\ufffd"  # what a decoder writes for bytes that are no character (yet)
-_JOINER = "\u200d"
+# Blanks, what a decoder writes for bytes that are no character (yet), and a joiner that joins nothing.
+_TAIL = re.compile(r"[\s\ufffd\u200d]+\Z")
+_FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]+\\Z")
 _CANDIDATES = 256  # nearly always enough for top-p, and much cheaper than sorting the whole vocabulary
 
 
@@ -133,7 +135,10 @@ def context_length(model: Any) -> int | None:
 
 def clean_reply(text: str) -> str:
     """Return a decoded reply without surrounding blanks and without half a character or half an emoji at its end."""
-    return text.strip().rstrip(_REPLACEMENT + _JOINER).strip()
+    text = _TAIL.sub("", text.lstrip())
+    while (letters := _FLAG_LETTERS.search(text)) and len(letters[0]) % 2:  # two letters make a flag, one is half of it
+        text = _TAIL.sub("", text[:-1])
+    return text
 
 
 class TokenPicker(LogitsProcessor):
