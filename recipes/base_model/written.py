@@ -13,17 +13,17 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 def _fill(text: str, values: dict[str, str]) -> str:
-    filled = text
     for _ in range(3):  # a slot's value may itself name a slot
-        filled = _SLOT.sub(lambda m: values.get(m.group(1), m.group(0)), filled)
-    # A value that opens a sentence takes a capital when the line around it is cased.
-    if text[0] == "{":
-        filled = filled[0].upper() + filled[1:]
-    return (
-        re.sub(r"([.!?] )([a-z])", lambda m: m.group(1) + m.group(2).upper(), filled)
-        if text[0].isupper() or text[0] == "{"
-        else filled
-    )
+        text = _SLOT.sub(lambda m: values.get(m.group(1), m.group(0)), text)
+    return text
+
+
+def _sentence_case(reply: str) -> str:
+    """Capitals where slot values open a sentence; code and JSON stay as they are."""
+    if "```" in reply or reply.startswith(("{", "[")):
+        return reply
+    reply = reply[0].upper() + reply[1:]
+    return re.sub(r"([.!?] )([a-z])", lambda m: m.group(1) + m.group(2).upper(), reply)
 
 
 def load_intents(folder: Path) -> list[dict]:
@@ -49,7 +49,7 @@ def expand_intent(intent: dict, rng: random.Random) -> Conversation:
     if intent.get("rows"):
         values |= rng.choice(intent["rows"])
     user = _register(_fill(rng.choice(intent["user"]), values), rng)
-    reply = _fill(rng.choice(intent["reply"]), values)
+    reply = _sentence_case(_fill(rng.choice(intent["reply"]), values))
     return Conversation("written", [user, reply.strip()], intent["mood"], bool(intent.get("out_of_place")))
 
 
@@ -63,8 +63,9 @@ def size_of_intent(intent: dict) -> int:
 
 def draw_written(intents: list[dict], count: int, rng: random.Random) -> Iterator[Conversation]:
     """`count` conversations; an intent is drawn in proportion to the fourth root of its size, so that
-    large tables of facts do not crowd out the many small situations."""
-    weights = [size_of_intent(intent) ** 0.25 for intent in intents]
+    large tables of facts do not crowd out the many small situations. The mirroring intents, whose rows
+    are each a situation of their own, count more."""
+    weights = [size_of_intent(i) ** 0.25 * (2.5 if i["intent"].startswith("mirror_") else 1.0) for i in intents]
     for intent in rng.choices(intents, weights, k=count):
         yield expand_intent(intent, rng)
 
