@@ -102,22 +102,22 @@ def nll_tokens(pair: PairIds, nll_on_prompt: bool) -> int:
     return len(pair.chosen_ids) + (len(pair.prompt_ids) - 1 if nll_on_prompt else 0)
 
 
-def plan_micro_batches(lengths: Sequence[int], token_budget: int, at_least: int = 1) -> list[list[int]]:
-    """Spread pairs over as few rows as the budget allows, evenly; return each row's pairs by index, in order.
+def plan_micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Spread pairs over as few rows as the budget allows; return each row's pairs by index, in order.
 
-    Longest first, always into the row that is emptiest. A pair longer than the budget gets a row of its own. With
-    `at_least` above the number of pairs some rows are empty (processes that must do equally many passes need that).
+    A pair longer than the budget raises it to its own length.
     """
-    room = max(token_budget, max(lengths, default=0))
-    count = max(at_least, -(-sum(lengths) // room))
+    room = max(token_budget, max(lengths, default=1))
+    count = max(1, -(-sum(lengths) // room))
     while True:
-        rows = _spread(lengths, count)
+        rows = spread_evenly(lengths, count)
         if all(sum(lengths[i] for i in row) <= room for row in rows):
             return rows
         count += 1
 
 
-def _spread(lengths: Sequence[int], count: int) -> list[list[int]]:
+def spread_evenly(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Spread pairs over so many rows, longest first, each into the row that is emptiest; some rows may stay empty."""
     rows: list[list[int]] = [[] for _ in range(count)]
     emptiest = [(0, row) for row in range(count)]
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

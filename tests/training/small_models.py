@@ -135,3 +135,16 @@ def largest_relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tenso
         difference = (ours[name] - reference).norm().item()
         worst = max(worst, difference / norm if norm else (math.inf if difference else 0.0))
     return worst
+
+
+def make_tokenizer() -> Any:
+    """A tokenizer of whole words, made here; only its special ids matter to the trainers."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(VOCABULARY - 3))])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<pad>"
+    )
