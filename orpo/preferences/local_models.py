@@ -45,7 +45,8 @@ class LoadedModels:
     def _load(self, source: str, flag: str) -> LoadedModel:
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # a bar for weights from the disk would break into ours
+        # A bar for reading weights from the disk would break into ours.
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         trust = self._trust_remote_code
         try:
             tokenizer = load_tokenizer(source, trust_remote_code=trust)

@@ -142,7 +142,7 @@ def _parse_csv(text: str, path: Path, flag: str, *, delimiter: str) -> Rows:
             rows.append(row)
             numbers.append(reader.line_num)
     except csv.Error as problem:
-        raise InputError(f"{flag} {path} line {reader.line_num}: is not CSV: {problem}") from None
+        raise InputError(f"{flag} {path} line {reader.reader.line_num}: is not CSV: {problem}") from None
     return Rows(rows, source=str(path), numbers=numbers, unit="line")
 
 

@@ -116,6 +116,11 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
         if hasattr(self, "_output_queue"):
             self._output_queue.put(None)
 
+    def _finalize_pipeline_execution(self) -> None:
+        """Wait for the steps to end, but not after a stop: distilabel would spin until queues nobody reads are empty."""
+        if not self._stop_event.is_set():
+            super()._finalize_pipeline_execution()
+
     def _teardown(self) -> None:
         """Let the threads end; those stuck in a long call are daemons and end with the process."""
         if hasattr(self, "_load_queue"):
