@@ -57,7 +57,7 @@ def train(settings: TrainSettings) -> TrainingResult:
         check_output_folder(folder, overwrite=settings.overwrite)
     get_scorer(settings.scorer)
     if not console_err.is_terminal:
-        disable_progress_bar()  # else one more line of transformers' own for every step of its bars
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     if dtype == torch.float16 and device.type != "cuda":

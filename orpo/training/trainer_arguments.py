@@ -52,7 +52,6 @@ def trainer_arguments(
         "per_device_eval_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if settings.gradient_checkpointing else None,
         "bf16": dtype == "bfloat16" and on_gpu,  # autocast, so the fp32 adapter is multiplied in bf16
         "fp16": dtype == "float16",
         "use_cpu": settings.device == "cpu",

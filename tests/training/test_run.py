@@ -1,0 +1,189 @@
+"""Whole training runs on a tiny model: what they leave behind, that they can be resumed, and how they fail."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo.running.errors import ModelError, SettingsError, TrainingError
+from orpo.running.output_folder import UNFINISHED_NAME
+from orpo.running.places import newest_adapter
+from orpo.training.run import TrainingResult, train
+from orpo.training.settings import TrainSettings
+
+LOSSES = ("loss", "grad_norm", "nll_loss", "log_odds_chosen", "rewards/margins", "eval_loss", "reward/sampled")
+
+
+def make_settings(model: Path, data: Path, out: Path, **changes: Any) -> TrainSettings:
+    """Return settings for a run of eight small steps."""
+    defaults: dict[str, Any] = {
+        "learning_rate": 1e-2,
+        "batch_size": 2,
+        "max_steps": 8,
+        "eval_steps": 4,
+        "logging_steps": 1,
+        "eval_share": 0.2,
+        "eval_prompt_count": 2,
+        "reward_pairs": 2,
+        "max_new_tokens": 4,
+        "lora_dropout": 0.1,
+        "device": "cpu",
+    }
+    return TrainSettings(model=str(model), data=str(data), out=out, **{**defaults, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory, pair: Any
+) -> tuple[TrainingResult, Path]:
+    """Return a finished run and its data file."""
+    folder = tmp_path_factory.mktemp("run")
+    data = folder / "pairs.jsonl"
+    rows = [pair(f"Question {number}?", f"Answer {number} 🎉", f"Answer {number}") for number in range(12)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return train(make_settings(tiny_model_folder, data, folder / "trained" / "run")), data
+
+
+def history(folder: Path, step: int) -> list[dict[str, Any]]:
+    """Return what a checkpoint remembers of the run, without times."""
+    state = json.loads((folder / f"checkpoint-{step}" / "trainer_state.json").read_text(encoding="utf-8"))
+    return [{key: entry[key] for key in (*LOSSES, "step") if key in entry} for entry in state["log_history"]]
+
+
+def test_a_run_leaves_adapter_tokenizer_card_record_and_checkpoints(finished: tuple[TrainingResult, Path]) -> None:
+    folder = finished[0].folder
+    present = {path.name for path in folder.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md", "run.json"} <= present
+    assert {"chat_template.jinja", "checkpoint-4", "checkpoint-8", "tensorboard"} <= present
+    assert UNFINISHED_NAME not in present
+    assert newest_adapter(folder.parent) == folder
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["facts"]["steps"] == 8 and record["data_fingerprint"] and record["device"] == "cpu"
+    assert record["metrics"]["emoji/rate"].keys() == {"first", "last"}
+    assert "R(chosen)" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_adapter_answers_through_the_loader_of_inference(finished: tuple[TrainingResult, Path]) -> None:
+    from orpo.chat_model.loading import load_with_adapter
+    from orpo.chat_model.replies import Sampling, generate_replies
+
+    model, tokenizer = load_with_adapter(None, finished[0].folder, device="cpu", dtype="float32")
+    sampling = Sampling(max_new_tokens=3)
+    assert len(generate_replies(model, tokenizer, [[{"role": "user", "content": "Hi"}]], sampling, seed=0)) == 1
+
+
+def test_tensorboard_holds_losses_rewards_emoji_rate_and_replies(finished: tuple[TrainingResult, Path]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished[0].folder / "tensorboard"))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    names = ("loss", "nll_loss", "log_odds_ratio", "learning_rate", "grad_norm", "tokens_per_second")
+    rewards = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+    assert {f"train/{name}" for name in (*names, *rewards)} <= scalars
+    assert {"eval/loss", "eval/rewards/margins", "emoji/rate", "reward/chosen", "reward/sampled"} <= scalars
+    assert [event.step for event in events.Scalars("emoji/rate")] == [0, 4, 8]
+    assert [event.step for event in events.Scalars("eval/loss")] == [0, 4, 8]
+    assert "replies/text_summary" in events.Tags()["tensors"]
+
+
+def test_a_killed_run_resumes_with_the_losses_of_an_uninterrupted_one(
+    finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    """The folder as `kill -9` between steps 4 and 8 leaves it, a checkpoint half written among it."""
+    result, data = finished
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for name in ("checkpoint-4", "tensorboard"):
+        shutil.copytree(result.folder / name, folder / name)
+    shutil.copy(result.folder / "settings.json", folder)
+    (folder / "checkpoint-6").mkdir()
+    (folder / UNFINISHED_NAME).write_text('{"process": 999999999, "host": "elsewhere"}')
+    resumed = train(make_settings(tiny_model_folder, data, folder, resume=True))
+    assert history(folder, 8) == history(result.folder, 8)
+    assert resumed.metrics["loss"] == result.metrics["loss"]
+    ours, theirs = (path / "adapter_model.safetensors" for path in (folder, result.folder))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_resuming_with_another_setting_is_refused(
+    finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    from orpo.running.errors import InputError
+
+    result, data = finished
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    shutil.copy(result.folder / "settings.json", folder)
+    (folder / UNFINISHED_NAME).write_text("{}")
+    with pytest.raises(InputError, match="--learning-rate"):
+        train(make_settings(tiny_model_folder, data, folder, resume=True, learning_rate=1e-3))
+    assert (folder / "settings.json").is_file()
+
+
+def test_an_absurd_learning_rate_stops_the_run_and_keeps_its_checkpoints(
+    tiny_model_folder: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    settings = make_settings(
+        tiny_model_folder, pairs_file, tmp_path / "run", learning_rate=1e30, save_steps=1, warmup_share=0.0
+    )
+    with pytest.raises(TrainingError, match="--learning-rate") as caught:
+        train(settings)
+    assert "checkpoints are kept" in str(getattr(caught.value, "__notes__", []))
+    assert not (tmp_path / "run" / "run.json").exists()
+    from safetensors.torch import load_file
+
+    weights = load_file(next((tmp_path / "run").glob("checkpoint-*")) / "adapter_model.safetensors")
+    assert all(bool(weight.isfinite().all()) for weight in weights.values())
+
+
+def test_a_failed_run_gives_the_earlier_result_back(tiny_model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    settings = make_settings(tiny_model_folder, pairs_file, folder, overwrite=True, lora_targets=["no_such_layer"])
+    with pytest.raises(SettingsError, match=r"--lora-targets no_such_layer: .*q_proj"):
+        train(settings)
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_told(
+    tiny_model_folder: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = tmp_path / "small"
+    shutil.copytree(tiny_model_folder, model)
+    config = LlamaConfig.from_pretrained(tiny_model_folder, vocab_size=100)
+    LlamaForCausalLM(config).save_pretrained(model)
+    with pytest.raises(ModelError, match="does not fit the model, which has 100"):
+        train(make_settings(model, pairs_file, tmp_path / "run"))
+
+
+def test_pairs_longer_than_the_models_context_name_the_limit(
+    tiny_model_folder: Path, tmp_path: Path, pair: Any
+) -> None:
+    from orpo.running.errors import InputError
+
+    data = tmp_path / "long.jsonl"
+    rows = [pair(f"Question {number}?", "word 🎉 " * 150, "word") for number in range(3)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"row 1 has \d+ tokens, and the model's context holds 512"):
+        train(make_settings(tiny_model_folder, data, tmp_path / "run", max_length=4096))
+
+
+def test_training_needs_no_evaluation(tiny_model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
+    settings = make_settings(
+        tiny_model_folder,
+        pairs_file,
+        tmp_path / "run",
+        eval_share=0.0,
+        eval_prompt_count=0,
+        max_steps=2,
+        gradient_accumulation_steps=2,
+        gradient_checkpointing=True,
+    )
+    result = train(settings)
+    assert result.counts["evaluation"] == 0 and "eval_loss" not in result.metrics and "loss" in result.metrics
