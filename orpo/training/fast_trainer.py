@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from orpo.training.folded_lora import fold
 from orpo.training.losses import OrpoTerms, orpo_loss
 from orpo.training.pair_batches import (
     Layout,
@@ -298,6 +299,7 @@ def build_trainer(
     arguments = TrainingArguments(**shared)
     if torch.cuda.is_available():
         arguments._n_gpu = 1  # several GPUs go through `accelerate launch`, never through nn.DataParallel
+    fold(model)
     trainer = FastOrpoTrainer(
         model=model,
         args=arguments,
