@@ -89,13 +89,13 @@ def main(argv: list[str]) -> int:
     sampling = _sampling(settings)
     prompts = [] if settings.chat else _collect_prompts(settings)
     model, tokenizer = _load(settings, adapter)
+    facts = {"adapter": str(adapter) if adapter else None, "model": _model_name(settings, adapter)}
     if settings.chat:
         from orpo.chat_model.terminal_chat import TerminalChat
 
         TerminalChat(model, tokenizer, sampling, seed=settings.seed, system=settings.system).run()
         return 0
     comparison = _compare(settings, model, tokenizer, prompts, sampling)
-    facts = {"adapter": str(adapter) if adapter else None, "model": _model_name(settings, adapter)}
     _show(settings, comparison, facts)
     if settings.report is not None:
         record.device = str(next(model.parameters()).device)
@@ -173,7 +173,10 @@ def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
 
 def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
     from orpo.chat_model.loading import load_model, load_tokenizer, load_with_adapter
+    from orpo.running.progress import console_err
 
+    name = _model_name(settings, adapter)
+    console_err.print(f"loading {name}" + (f" with {adapter}" if adapter else ""), soft_wrap=True)
     if adapter is not None:
         return load_with_adapter(
             settings.model,
@@ -183,7 +186,6 @@ def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
             trust_remote_code=settings.trust_remote_code,
             chat_template=settings.chat_template,
         )
-    name = _model_name(settings, None)
     remote = settings.trust_remote_code
     tokenizer = load_tokenizer(name, trust_remote_code=remote, chat_template=settings.chat_template)
     return load_model(name, device=settings.device, dtype=settings.dtype, trust_remote_code=remote), tokenizer
@@ -217,12 +219,9 @@ def _show(settings: InferenceSettings, comparison: Comparison, facts: dict[str, 
         print(json.dumps({"summary": comparison.summary(), **facts}, ensure_ascii=False))
         return
     from orpo.evaluation.report import print_side_by_side, print_summary
-    from orpo.running.progress import console_out
 
     count = len(comparison.prompts)
     shown = count if settings.prompt or settings.prompts or not settings.count else min(settings.count, count)
-    tuned = f", adapter {facts['adapter']}" if facts["adapter"] else ""
-    console_out.print(f"base model {facts['model']}{tuned}", soft_wrap=True)
     print_side_by_side(comparison, shown)
     print_summary(comparison)
 

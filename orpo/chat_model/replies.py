@@ -22,6 +22,7 @@ from orpo.running.errors import InputError, SettingsError
 # Blanks, what a decoder writes for bytes that are no character (yet), and a joiner that joins nothing.
 _TAIL = re.compile(r"[\s\ufffd\u200d]+\Z")
 _FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]+\\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CANDIDATES = 256  # nearly always enough for top-p, and much cheaper than sorting the whole vocabulary
 
 
@@ -139,6 +140,11 @@ def clean_reply(text: str) -> str:
     while (letters := _FLAG_LETTERS.search(text)) and len(letters[0]) % 2:  # two letters make a flag, one is half of it
         text = _TAIL.sub("", text[:-1])
     return text
+
+
+def printable(text: str) -> str:
+    """Return text without control characters: a reply must not move the cursor or recolour the user's terminal."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 class TokenPicker(LogitsProcessor):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from orpo.chat_model.messages import Message, encode_prompt, with_system
-from orpo.chat_model.replies import Sampling, context_length
+from orpo.chat_model.replies import Sampling, check_context, context_length, printable
 from orpo.chat_model.streaming import stream_reply
 from orpo.running.errors import InputError
 
@@ -78,13 +78,14 @@ class TerminalChat:
         said: list[str] = []
         try:
             conversation = self._fitting_conversation()
+            check_context(self._model, [encode_prompt(self._tokenizer, conversation)], self._sampling.max_new_tokens)
             print(f"{'tuned' if self._tuned else 'base'}> ", end="", flush=True)
             with self._adapter_switch():
                 pieces = stream_reply(self._model, self._tokenizer, conversation, self._sampling, seed=self._seed)
                 with contextlib.closing(pieces):  # type: ignore[type-var]
                     for piece in pieces:
                         said.append(piece)
-                        print(piece, end="", flush=True)
+                        print(printable(piece), end="", flush=True)
             print(flush=True)
         except KeyboardInterrupt:
             print(" (stopped)", flush=True)

@@ -5,6 +5,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
+import regex
+
 from orpo.evaluation.held_out import Comparison, Measures, Side
 from orpo.scoring import count_emojis
 
@@ -103,21 +105,23 @@ def wrap_text(text: str, width: float, size: int) -> list[str]:
     """Break text into lines of about `width` pixels; SVG does not wrap by itself."""
     lines = [""]
     for word in text.split():
-        for part in _parts(word, width, size):
-            longer = f"{lines[-1]} {part}".strip()
-            if lines[-1] and _text_width(longer, size) > width:
-                lines.append(part)
-            else:
-                lines[-1] = longer
+        longer = f"{lines[-1]} {word}".strip()
+        if _text_width(longer, size) <= width:
+            lines[-1] = longer
+            continue
+        pieces = _cut(word, width, size)
+        lines[-1:] = [lines[-1], *pieces] if lines[-1] else pieces
     return lines
 
 
-def _parts(word: str, width: float, size: int) -> list[str]:
-    """Cut a word that fits no line; others stay whole."""
-    if _text_width(word, size) <= width:
-        return [word]
-    count = max(1, int(width / (size * 1.3)))
-    return [word[start : start + count] for start in range(0, len(word), count)]
+def _cut(word: str, width: float, size: int) -> list[str]:
+    """Cut a word that fits no line, between graphemes; others stay whole."""
+    pieces = [""]
+    for grapheme in regex.findall(r"\X", word):
+        if pieces[-1] and _text_width(pieces[-1] + grapheme, size) > width:
+            pieces.append("")
+        pieces[-1] += grapheme
+    return pieces
 
 
 def _text_width(text: str, size: int) -> float:

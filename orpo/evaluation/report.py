@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orpo.chat_model.replies import printable
 from orpo.evaluation.held_out import Comparison, Measures
 from orpo.evaluation.picture import draw_comparison
 from orpo.running.progress import console_out
@@ -26,10 +27,10 @@ def print_side_by_side(comparison: Comparison, count: int, *, console: Console |
         table.add_column(side.name, ratio=4, overflow="fold")
         table.add_column("emojis", justify="right", width=6)
     for index, prompt in enumerate(comparison.prompts[:count]):
-        cells: list[Text] = [Text(prompt.text)]
+        cells: list[Text] = [Text(printable(prompt.text))]
         for side in comparison.sides():
             text = side.replies[index].text
-            cells += [Text(text or "(empty)"), Text(str(count_emojis(text)))]
+            cells += [Text(printable(text) or "(empty)"), Text(str(count_emojis(text)))]
         table.add_row(*cells)
     (console or console_out).print(table)
 

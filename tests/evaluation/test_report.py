@@ -1,0 +1,95 @@
+"""The report: tables that show text as it is, and a picture that is well-formed XML whatever a model wrote."""
+
+import json
+from io import StringIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from orpo.chat_model.replies import Reply
+from orpo.evaluation.held_out import Comparison, Side, measure_replies
+from orpo.evaluation.picture import draw_comparison, wrap_text
+from orpo.evaluation.report import print_side_by_side, print_summary, write_report
+from orpo.preferences.prompts import Prompt
+
+WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧‍👦 🇫🇷"
+
+
+def side(name: str, texts: list[str], perplexity: float | None = None) -> Side:
+    replies = [Reply(text, True, 5) for text in texts]
+    return Side(name, replies, measure_replies(replies, 1.0, perplexity))
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    prompts = [Prompt("a", "I got the job!"), Prompt("b", WILD), Prompt("c", "Say nothing")]
+    return Comparison(
+        prompts,
+        side("base", ["Congratulations.", "Yes.", ""], perplexity=20.0),
+        side("tuned", ["Congratulations! 🎉", WILD, "Ok 👍"], perplexity=20.5),
+    )
+
+
+def printed(show: object, *arguments: object, width: int = 120) -> str:
+    console = Console(file=StringIO(), width=width, markup=False, emoji=False, highlight=False)
+    show(*arguments, console=console)  # type: ignore[operator]
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_replies_stand_side_by_side_as_they_are(comparison: Comparison) -> None:
+    text = printed(print_side_by_side, comparison, 2)
+    first = next(line for line in text.splitlines() if "I got the job!" in line)
+    assert first.index("Congratulations.") < first.index("Congratulations! 🎉")
+    assert "[red]bold[/red]" in text and ":smile:" in text and "Say nothing" not in text
+    assert "(empty)" in printed(print_side_by_side, comparison, 3)
+
+
+def test_a_reply_cannot_steer_the_terminal(comparison: Comparison) -> None:
+    tricky = Comparison(comparison.prompts, side("base", ["\x1b[2J\x1b]0;title\x07red", "b", "c"]), None)
+    assert not {"\x1b", "\x07"} & set(printed(print_side_by_side, tricky, 1))
+
+
+def test_the_summary_gives_the_rates_and_the_change_of_perplexity(comparison: Comparison) -> None:
+    text = printed(print_summary, comparison)
+    rate = next(line for line in text.splitlines() if "replies with an emoji" in line)
+    assert "0.0 %" in rate and "100.0 %" in rate
+    assert "20.50 (+2.5 %)" in text
+
+
+def test_tables_fit_a_narrow_terminal(comparison: Comparison) -> None:
+    for show in ((print_side_by_side, comparison, 3), (print_summary, comparison)):
+        assert max(map(cell_len, printed(*show, width=60).splitlines())) <= 60
+
+
+def test_the_picture_is_well_formed_and_shows_both_sides(comparison: Comparison) -> None:
+    svg = draw_comparison(comparison)
+    root = ElementTree.fromstring(svg)
+    words = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "0.0 %" in words and "100.0 %" in words and "🎉" in words and "👨‍👩‍👧‍👦" in words
+    assert "<b>&amp; [red]bold[/red]" in words
+    height = float(root.attrib["height"])
+    for element in root.iter():
+        assert float(element.attrib.get("y", 0)) + float(element.attrib.get("height", 0)) <= height
+
+
+def test_the_picture_of_the_base_alone_needs_no_tuned_side(comparison: Comparison) -> None:
+    root = ElementTree.fromstring(draw_comparison(Comparison(comparison.prompts, comparison.base, None)))
+    assert "tuned" not in "".join(root.itertext())
+
+
+def test_text_is_wrapped_at_words_and_long_words_are_cut() -> None:
+    lines = wrap_text("one two three " + "x" * 200, 120, 15)
+    assert lines[0] == "one two three" and all(len(line) <= 16 for line in lines)
+    assert "".join(lines[1:]) == "x" * 200
+    assert wrap_text("", 120, 15) == [""]
+
+
+def test_the_report_keeps_every_reply(comparison: Comparison, tmp_path: Path) -> None:
+    write_report(tmp_path, comparison, {"adapter": "trained/x"})
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["adapter"] == "trained/x" and content["summary"]["tuned"]["emoji_rate"] == 1.0
+    assert [row["tuned"]["emojis"] for row in content["replies"]] == [1, 2, 1]
+    ElementTree.parse(tmp_path / "report.svg")

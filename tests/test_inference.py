@@ -1,0 +1,269 @@
+"""The inference command, on small real models: what it shows, what it refuses, and how it is stopped."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from orpo.chat_model.loading import load_with_adapter
+from orpo.chat_model.replies import Sampling
+from orpo.chat_model.terminal_chat import TerminalChat
+from orpo.inference import InferenceSettings, main
+from orpo.running.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
+
+COMMAND = Path(__file__).resolve().parents[1] / "orpo" / "inference.py"
+SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Any:
+    file = Path(__file__).parent / "chat_model" / "tiny_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def model_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tiny.save_model(tmp_path_factory.mktemp("models") / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(tiny: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tiny.save_adapter(tmp_path_factory.mktemp("adapters") / "run", model_folder)
+    return folder
+
+
+@pytest.fixture
+def trained(orpo_home: Path, adapter_folder: Path) -> Path:
+    """A home in which a run has finished."""
+    return Path(shutil.copytree(adapter_folder, orpo_home / "trained" / "first"))
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_no_arguments_show_held_out_prompts_side_by_side(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(trained.parent.parent.rglob("*"))
+    assert main(SHORT) == 0
+    shown = capsys.readouterr()
+    assert "base" in shown.out and "tuned" in shown.out and "replies with an emoji" in shown.out
+    assert str(trained) in shown.err
+    replies = next(line for line in shown.out.splitlines() if "replies  " in line)
+    assert replies.split("│")[2].strip() == "8"
+    assert sorted(trained.parent.parent.rglob("*")) == before, "nothing is written"
+
+
+def test_json_gives_lines_and_nothing_else(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "--prompt", "hello", "--prompt", "thank you", "good news", *SHORT]) == 0
+    *rows, last = json_lines(capsys.readouterr().out)
+    assert [row["prompt"] for row in rows] == ["hello", "thank you", "good news"]
+    assert set(rows[0]["base"]) == set(rows[0]["tuned"]) == {"text", "finished", "tokens", "emojis"}
+    assert last["summary"]["tuned"]["replies"] == 3 and last["adapter"] == str(trained)
+
+
+def test_the_seed_decides_and_the_batch_size_does_not(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def replies(*arguments: str) -> list[dict[str, Any]]:
+        assert main(["--json", "--count", "5", *SHORT, *arguments]) == 0
+        return json_lines(capsys.readouterr().out)[:-1]
+
+    first = replies()
+    assert len(first) == 5
+    assert replies("--batch-size", "2") == first
+    assert replies("--seed", "1") != first
+    assert replies("--system", "Use emojis.") != first
+
+
+def test_the_summary_measures_more_than_it_shows(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--summary", "--measure", "12", "--count", "2", *SHORT]) == 0
+    shown = capsys.readouterr().out
+    assert "perplexity on plain text" in shown
+    assert next(line for line in shown.splitlines() if "replies  " in line).split("│")[2].strip() == "12"
+    assert sum("├" in line for line in shown.splitlines()) == 1, "two prompts are shown"
+
+
+def test_the_base_alone_needs_no_adapter(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--base-only", "--model", str(model_folder), "--json", "-p", "hello", *SHORT]) == 0
+    row, last = json_lines(capsys.readouterr().out)
+    assert "base" in row and "tuned" not in row and last["adapter"] is None
+
+
+def test_prompts_come_from_a_file(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "hello"}\n{"prompt": "thank you"}\n', encoding="utf-8")
+    assert main(["--prompts", str(file), "--json", *SHORT]) == 0
+    assert [row.get("prompt") for row in json_lines(capsys.readouterr().out)] == ["hello", "thank you", None]
+
+
+def test_a_report_holds_replies_picture_and_record(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    assert main(["--report", str(folder), "--count", "3", *SHORT]) == 0
+    assert {file.name for file in folder.iterdir()} == {"report.json", "report.svg", "run.json"}
+    ElementTree.parse(folder / "report.svg")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["metrics"]["tuned"]["replies"] == 3 and record["device"] == "cpu" and record["data_fingerprint"]
+    with pytest.raises(OutputError, match="already exists; give --overwrite"):
+        main(["--report", str(folder), *SHORT])
+    assert main(["--report", str(folder), "--overwrite", "--count", "2", *SHORT]) == 0
+
+
+def test_without_an_adapter_the_command_that_makes_one_is_named(orpo_home: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no trained adapter yet; `uv run orpo/train\.py` makes one"):
+        main([])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (["--adapter", "nowhere"], InputError, r"--adapter .*nowhere: there is no such folder"),
+        (["--model", "./nowhere"], ModelError, r"--model \./nowhere: there is no such folder"),
+        (["--prompts", "nowhere.jsonl"], InputError, r"--prompts nowhere\.jsonl"),
+        (["--prompt", " "], SettingsError, "--prompt '': is empty"),
+        (["--prompt", "a", "--chat"], SettingsError, "--prompt and --chat do not go together"),
+        (["--chat", "--json"], SettingsError, "--chat does not go together"),
+        (["--base-only", "--adapter", "x"], SettingsError, "--base-only loads no adapter"),
+        (["--temperature", "-1"], SettingsError, "--temperature -1.0: must be 0"),
+        (["--device", "toaster"], SettingsError, "--device toaster: not a device"),
+        (["--dtype", "int3"], SettingsError, "--dtype: 'int3' is not one of"),
+        (["--count", "-1"], SettingsError, "--count -1: must be 0"),
+        (["--chat-template", "nowhere.jinja"], InputError, "--chat-template nowhere.jinja: there is no such file"),
+        (["--prompt", "long " * 300], InputError, "prompt 1: .*shorten or leave out"),
+        (["--report", f"{COMMAND}/report"], OutputError, r"inference\.py is a file, so no folder can be made in it"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_one_clear_line(
+    trained: Path, arguments: list[str], error: type[OrpoError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        main(arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "prompts"), ('{"prompt": ""}\n', "no prompt in .* 1"), ("{broken\n", "line|JSON")]
+)
+def test_a_wrong_prompts_file_is_named(trained: Path, tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        main(["--prompts", str(file), *SHORT])
+    assert "mine.jsonl" in str(caught.value)
+
+
+@pytest.fixture
+def chat(adapter_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Type lines into a chat and return what it printed."""
+    model, tokenizer = load_with_adapter(None, adapter_folder, device="cpu", dtype="float32")
+
+    def talk(*lines: str, sampling: Sampling | None = None) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", StringIO("\n".join(lines) + "\n"))
+        TerminalChat(model, tokenizer, sampling or Sampling(max_new_tokens=6), seed=0).run()
+        return capsys.readouterr().out.splitlines()
+
+    return talk
+
+
+def test_a_chat_switches_between_base_and_tuned(chat: Any) -> None:
+    said = "\n".join(chat("hello", "/base", "hello", "/tuned", "hello", "/quit", "not answered"))
+    assert said.index("tuned> ") < said.index("(the base model answers now)") < said.index("base> ")
+    assert said.count("tuned> ") == 2 and said.count("base> ") == 1
+
+
+def test_a_chat_remembers_until_reset(chat: Any) -> None:
+    """The fourth line stands where the first did, but for the seed; greedy replies show what is remembered."""
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    alone = "\n".join(chat("hello", sampling=greedy))
+    both = "\n".join(chat("hello", "/reset", "hello", sampling=greedy))
+    assert both.count(alone) == 2
+    assert "\n".join(chat("hello", "hello", sampling=greedy)).count(alone) == 1
+
+
+def test_a_long_chat_drops_its_oldest_turns_and_goes_on(chat: Any) -> None:
+    said = chat(*["tell me of the cat and the dog"] * 12)
+    assert sum(line.startswith("tuned> ") for line in said) == 12
+
+
+def test_a_message_too_long_for_the_model_is_refused_and_the_chat_goes_on(chat: Any) -> None:
+    said = "\n".join(chat("long " * 300, "hello"))
+    assert "context of 256" in said and said.count("tuned> ") == 1
+
+
+def test_an_unknown_command_and_blank_lines_are_not_sent_to_the_model(chat: Any) -> None:
+    said = chat("/rest", "", "   ", "/help")
+    assert said[0].startswith("(/rest is no command") and len(said) == 2
+
+
+@pytest.fixture
+def start(trained: Path, tmp_path: Path) -> Iterator[Any]:
+    """Start the command as a user does, in another folder; SIGINT reaches it as it does in a terminal."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_stops_with_130_and_one_line(start: Any) -> None:
+    process = start("--count", "0", "--max-new-tokens", "150", "--batch-size", "1")
+    assert process.stderr.readline().startswith("loading ")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.strip().endswith("stopped") and "Traceback" not in err and out == ""
+
+
+def test_a_reader_that_leaves_is_no_error(start: Any) -> None:
+    process = start("--json", "--prompt", "hello", *SHORT)
+    process.stdout.close()
+    process.stdout = None
+    process.wait(timeout=120)
+    assert process.returncode == 141 and "Traceback" not in process.stderr.read()
+
+
+def test_in_a_chat_ctrl_c_stops_the_reply_and_the_end_of_input_leaves(start: Any) -> None:
+    process = start("--chat", "--max-new-tokens", "200", "--temperature", "1.2")
+    process.stdin.write("hello\n")
+    process.stdin.flush()
+    assert process.stdout.read(8).startswith("tuned> ")  # and the first letter of the reply
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and out.endswith(" (stopped)\n") and "Traceback" not in err
+
+
+def test_the_settings_have_defaults_that_hold() -> None:
+    assert InferenceSettings().count == 8
+
+
+def test_the_embedded_model_answers_alone(embedded_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--base-only", "--json", "--count", "2", "--max-new-tokens", "20"]) == 0
+    assert all(row["base"]["text"] for row in json_lines(capsys.readouterr().out)[:-1])
