@@ -19,6 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from orpo.training.folded_lora import fold
 from orpo.training.losses import OrpoTerms, orpo_loss
+from orpo.training.memory_estimate import largest_token_budget
 from orpo.training.pair_batches import (
     Layout,
     PackedPairs,
@@ -34,7 +35,7 @@ from orpo.training.tokenization import TokenizedPair
 from orpo.training.trainer_arguments import trainer_arguments
 
 DEFAULT_TOKEN_BUDGET: Final = {"cpu": 2048, "mps": 4096, "cuda": 16384}
-"""Tokens of a forward pass: on a CPU more makes the products no faster (docs/training_speed.md)."""
+"""Most tokens of a forward pass, where they fit into memory: more would make the products no faster."""
 
 _PENDING_FILE: Final = "pending_log.json"
 
@@ -299,7 +300,12 @@ def build_trainer(
     arguments = TrainingArguments(**shared)
     if torch.cuda.is_available():
         arguments._n_gpu = 1  # several GPUs go through `accelerate launch`, never through nn.DataParallel
+    layout = best_layout(model)
     fold(model)
+    limit = DEFAULT_TOKEN_BUDGET.get(arguments.device.type, 4096)
+    token_budget = settings.token_budget or largest_token_budget(
+        model, layout, at_most=limit, checkpointing=settings.gradient_checkpointing
+    )
     trainer = FastOrpoTrainer(
         model=model,
         args=arguments,
@@ -310,8 +316,8 @@ def build_trainer(
         callbacks=list(callbacks),
         beta=settings.beta,
         nll_on_prompt=settings.nll == "prompt_and_completion",
-        layout=best_layout(model),
-        token_budget=settings.token_budget or DEFAULT_TOKEN_BUDGET.get(arguments.device.type, 4096),
+        layout=layout,
+        token_budget=token_budget,
         onednn=settings.onednn,
     )
     trainer.remove_callback(PrinterCallback)

@@ -8,6 +8,7 @@ sequence by sequence.
 
 import functools
 import logging
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
@@ -143,21 +144,30 @@ def _use_plain_attention(model: nn.Module) -> None:
             causal_model.set_attn_implementation(plain)
 
 
-class _ProbePair:
-    """A pair of made-up tokens, spread over the vocabulary."""
+@dataclass(frozen=True)
+class ProbePair:
+    """A pair of made-up tokens."""
 
-    def __init__(self, seed: int, prompt: int, chosen: int, rejected: int, vocabulary: int) -> None:
-        ids = [(seed + 7919 * (i + 1)) % vocabulary for i in range(prompt + chosen + rejected)]
-        self.prompt_ids = ids[:prompt]
-        self.chosen_ids = ids[prompt : prompt + chosen]
-        self.rejected_ids = ids[prompt + chosen :]
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+def probe_pairs(count: int, vocabulary: int) -> list[ProbePair]:
+    """Return pairs of a few tokens each, of different lengths, spread over the vocabulary."""
+    pairs = []
+    for number in range(count):
+        prompt, chosen, rejected = 9 + number % 3, 7 - number % 4, 5 + number % 5
+        ids = [(1 + 101 * number + 7919 * (i + 1)) % vocabulary for i in range(prompt + chosen + rejected)]
+        pairs.append(ProbePair(ids[:prompt], ids[prompt : prompt + chosen], ids[prompt + chosen :]))
+    return pairs
 
 
 @torch.no_grad()
 def _probe(model: nn.Module, layout: Layout) -> float:
     """Return the largest difference in log-probability between a layout and the model's own logits."""
     vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
-    pairs = [_ProbePair(1, 9, 7, 5, vocabulary), _ProbePair(101, 6, 4, 8, vocabulary)]
+    pairs = probe_pairs(3, vocabulary)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
