@@ -6,6 +6,8 @@ A model is named `embedded` (comes with the package), by a local folder, or by i
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +131,15 @@ def load_model(
     source = locate_model(model)
     factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
     try:
-        loaded, info = factory.from_pretrained(
-            source,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            local_files_only=_is_offline(),
-            output_loading_info=True,
-        )
+        with _no_loading_bar(source):
+            loaded, info = factory.from_pretrained(
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                local_files_only=_is_offline(),
+                output_loading_info=True,
+            )
     except Exception as problem:  # every library under it has errors of its own
         raise _loading_error("model", model, problem) from problem
     # Transformers fills what a checkpoint lacks with random numbers and goes on.
@@ -260,6 +263,25 @@ def _check_model_folder(folder: Path, shown: str) -> None:
 
 def _looks_like_path(model: str) -> bool:
     return model.startswith((".", "/", "~", os.sep)) or model.count("/") > 1 or "\\" in model
+
+
+@contextmanager
+def _no_loading_bar(source: str) -> Iterator[None]:
+    """Keep transformers' bar over weights off stderr, where it would stand among our lines.
+
+    A model from the Hub keeps its bars: the same switch rules those of a download, which may take minutes.
+    """
+    from transformers.utils import logging
+
+    switch: Any = logging  # untyped
+    quiet = Path(source).is_dir() and switch.is_progress_bar_enabled()
+    if quiet:
+        switch.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if quiet:
+            switch.enable_progress_bar()
 
 
 def _is_offline() -> bool:

@@ -56,6 +56,11 @@ def test_a_saved_model_comes_back_ready_to_answer(model_folder: Path) -> None:
     assert generate_replies(model, tokenizer, [user_message("hi")], Sampling(max_new_tokens=4), seed=0)[0].tokens <= 4
 
 
+def test_loading_prints_nothing(model_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load(model_folder)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_embedded_model_loads_by_its_name(embedded_model_folder: Path) -> None:
     model, tokenizer = load(EMBEDDED), load_tokenizer(EMBEDDED)
     assert len(tokenizer) <= model.get_input_embeddings().weight.shape[0]
