@@ -8,13 +8,14 @@ from xml.sax.saxutils import escape
 import regex
 
 from orpo.evaluation.held_out import Comparison, Measures, Side
-from orpo.scoring import count_emojis
+from orpo.scoring import count_emojis, find_emojis
 
 _WIDTH = 960
 _MARGIN = 32
 _GAP = 20
 _LINE = 21
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'Apple Color Emoji', 'Noto Color Emoji', sans-serif"
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+_EMOJI_FONT = "'Apple Color Emoji', 'Segoe UI Emoji', 'Noto Color Emoji', sans-serif"
 _COLOURS = {"base": ("#8a94a6", "#f1f3f6"), "tuned": ("#e08a00", "#fff4e0")}
 _INK, _QUIET = "#1c2430", "#5c6675"
 # XML allows no control characters, lone surrogates or non-characters, not even escaped; a model may write any.
@@ -35,7 +36,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, *, size: int = 15, fill: str = _INK, bold: bool = False) -> None:
         weight = ' font-weight="600"' if bold else ""
-        content = escape(_NOT_XML.sub("\ufffd", text))
+        content = _as_svg_text(_NOT_XML.sub("\ufffd", text))
         self.elements.append(f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}"{weight}>{content}</text>')
 
 
@@ -56,6 +57,7 @@ def draw_comparison(comparison: Comparison, *, samples: int = 5) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:g}" '
             f'viewBox="0 0 {_WIDTH} {height:g}" font-family="{_FONT}" role="img">',
+            f"<style>.emoji {{ font-family: {_EMOJI_FONT}; }}</style>",
             f"<title>Replies with an emoji: {title}</title>",
             f'<rect width="{_WIDTH}" height="{height:g}" fill="#ffffff"/>',
             *canvas.elements,
@@ -64,9 +66,19 @@ def draw_comparison(comparison: Comparison, *, samples: int = 5) -> str:
     )
 
 
+def _as_svg_text(text: str) -> str:
+    """Escape text, and ask for an emoji font where there are emojis: text fonts have some of them in black only."""
+    parts, position = [], 0
+    for span in find_emojis(text):
+        parts.append(escape(text[position : span.start]))
+        parts.append(f'<tspan class="emoji">{span.text}</tspan>')
+        position = span.end
+    return "".join([*parts, escape(text[position:])])
+
+
 def _draw_bar(canvas: _Canvas, side: Side) -> None:
     colour, pale = _COLOURS[side.name]
-    left, full = _MARGIN + 70, 420
+    left, full = _MARGIN + 70, 400
     canvas.text(_MARGIN, canvas.y + 19, side.name, bold=True)
     canvas.box(left, canvas.y, full, 28, pale, 6)
     canvas.box(left, canvas.y, full * side.measures.emoji_rate, 28, colour, 6)

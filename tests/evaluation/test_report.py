@@ -67,7 +67,7 @@ def test_tables_fit_a_narrow_terminal(comparison: Comparison) -> None:
 def test_the_picture_is_well_formed_and_shows_both_sides(comparison: Comparison) -> None:
     svg = draw_comparison(comparison)
     root = ElementTree.fromstring(svg)
-    words = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    words = " ".join("".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text"))
     assert "0.0 %" in words and "100.0 %" in words and "🎉" in words and "👨‍👩‍👧‍👦" in words
     assert "<b>&amp; [red]bold[/red]" in words
     height = float(root.attrib["height"])
