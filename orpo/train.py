@@ -17,12 +17,16 @@ def main(argv: list[str]) -> int:
     """Train, and print a table of what came out and where it is."""
     settings = parse_settings(TrainSettings, argv, prog="train.py", description=__doc__)
 
+    from orpo.training.checks import check_and_read
+
+    rows = check_and_read(settings)
+
     from orpo.running.progress import console_out
     from orpo.running.tables import print_table
     from orpo.training.run import TENSORBOARD_FOLDER, train
     from orpo.training.summary import summary_rows
 
-    result = train(settings)
+    result = train(settings, rows)
     counts = result.counts
     print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")
     speed = result.metrics.get("tokens_per_second")

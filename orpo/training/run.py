@@ -12,15 +12,16 @@ from transformers import Trainer, TrainerCallback, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
+from orpo.preferences.row_sources import Rows
 from orpo.running.errors import SettingsError
-from orpo.running.output_folder import check_output_folder, growing_folder
+from orpo.running.output_folder import growing_folder
 from orpo.running.progress import console_err
 from orpo.running.run_record import RunRecord
-from orpo.scoring import get_scorer
 from orpo.training.adapter import add_adapter, check_fit, save_adapter
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
+from orpo.training.checks import check_and_read
 from orpo.training.monitors import FiniteGuard, ProgressMonitor, StopRequest, TensorBoardMonitor, ThroughputMonitor
-from orpo.training.pairs import Messages, TrainingData, held_out_conversations, prepare_data, read_checked_pairs
+from orpo.training.pairs import Messages, TrainingData, held_out_conversations, prepare_data
 from orpo.training.probes import ReplyProbe, RewardPair
 from orpo.training.settings import TrainSettings
 from orpo.training.summary import run_metrics, write_model_card
@@ -49,20 +50,22 @@ class TrainingResult:
     wall_seconds: float
 
 
-def train(settings: TrainSettings) -> TrainingResult:
-    """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded."""
+def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
+    """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded.
+
+    Args:
+        settings: The run's settings.
+        rows: What `check_and_read` returned for them, where it was called already.
+    """
     record = RunRecord("train", settings)
     folder = settings.run_folder
-    if not settings.resume:
-        check_output_folder(folder, overwrite=settings.overwrite)
-    get_scorer(settings.scorer)
+    rows = check_and_read(settings) if rows is None else rows
     if not console_err.is_terminal:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     device = resolve_device(settings.device)
     dtype = resolve_dtype(settings.dtype, device)
     if dtype == torch.float16 and device.type != "cuda":
         raise SettingsError("--dtype float16: can be trained on CUDA only; give bfloat16 or float32")
-    rows = read_checked_pairs(settings)
     locate_model(settings.model)
     tokenizer = load_tokenizer(
         settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template

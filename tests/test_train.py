@@ -1,0 +1,150 @@
+"""The command as a user starts it: its errors are one line and a code above 0, and Ctrl-C keeps what is whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_train(repository: Path, tmp_path: Path) -> Run:
+    """Return a function that runs train.py with arguments, from another working folder."""
+
+    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, str(repository / "orpo" / "train.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+
+    return run
+
+
+def make_rows(count: int = 12) -> list[dict[str, Any]]:
+    """Return pairs on different prompts."""
+    return [
+        {
+            "prompt": [{"role": "user", "content": f"Question {number}?"}],
+            "chosen": [{"role": "assistant", "content": f"Answer {number} 🎉"}],
+            "rejected": [{"role": "assistant", "content": f"Answer {number}"}],
+        }
+        for number in range(count)
+    ]
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as JSONL."""
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def assert_one_line(done: "subprocess.CompletedProcess[str]", code: int, *parts: str) -> None:
+    """Check exit code and that stderr is one line with all these parts."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_help_answers_at_once(run_train: Run) -> None:
+    started = time.perf_counter()
+    done = run_train("--help")
+    assert done.returncode == 0 and "--learning-rate" in done.stdout
+    assert time.perf_counter() - started < 5, "nothing heavy may be imported (it takes 0.1 s on an idle machine)"
+
+
+def test_a_recipe_with_an_unknown_key_names_the_nearest(run_train: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("command: train\nlerning_rate: 5e-6\n")
+    assert_one_line(run_train("--recipe", recipe), 2, "lerning_rate", "mine.yaml", "learning_rate")
+
+
+def test_a_value_out_of_range_names_its_flag(run_train: Run) -> None:
+    assert_one_line(run_train("--beta", "-1"), 2, "--beta -1")
+
+
+def test_without_pairs_the_command_that_makes_them_is_named(run_train: Run) -> None:
+    assert_one_line(run_train(), 1, "uv run orpo/generate.py")
+
+
+def test_a_data_path_that_is_not_there(run_train: Run) -> None:
+    assert_one_line(run_train("--data", "no/where.jsonl"), 1, "--data no/where.jsonl")
+
+
+def test_an_output_folder_that_exists_asks_for_overwrite(run_train: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    assert_one_line(run_train("--out", "out"), 1, "--overwrite")
+    assert_one_line(run_train("--out", "out", "--overwrite"), 1, "stays as it is")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "precious"
+
+
+def test_an_unknown_model_is_told_after_the_data_are_found_good(run_train: Run, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
+    assert_one_line(run_train("--data", data, "--model", "./no-model", "--out", "out"), 1, "--model ./no-model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_rows_are_told_before_the_model_is_looked_for(run_train: Run, tmp_path: Path) -> None:
+    rows = make_rows()
+    rows[4]["rejected"] = rows[4]["chosen"]
+    data = write_rows(tmp_path / "pairs.jsonl", rows)
+    assert_one_line(run_train("--data", data, "--model", "./no-model"), 1, "the same in line 5")
+
+
+def test_nothing_to_resume_is_told(run_train: Run, tmp_path: Path, embedded_model_folder: Path) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
+    assert_one_line(run_train("--data", data, "--resume", "--out", "out"), 1, "nothing to resume")
+
+
+def test_the_embedded_model_is_trained_and_the_table_says_where_things_are(
+    run_train: Run, tmp_path: Path, embedded_model_folder: Path
+) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
+    small = ("--max-steps", 2, "--batch-size", 2, "--eval-prompt-count", 2, "--reward-pairs", 1, "--max-new-tokens", 8)
+    done = run_train("--data", data, "--out", "out", *small)
+    assert done.returncode == 0, done.stderr
+    for part in ("training loss", "replies with an emoji", "R(sampled)", "TensorBoard", str(tmp_path / "out")):
+        assert part in done.stdout
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "embedded"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_is_resumed(
+    repository: Path, run_train: Run, tmp_path: Path, embedded_model_folder: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C writes a checkpoint and exits with 130; after a kill the last checkpoint that stands is used."""
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
+    flags = ["--data", str(data), "--out", "out", "--max-steps", "12", "--batch-size", "2", "--eval-share", "0"]
+    flags += ["--eval-prompt-count", "0", "--save-steps", "4"]
+    command = [sys.executable, str(repository / "orpo" / "train.py"), *flags]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    wait_for(tmp_path / "out" / "checkpoint-4" / "trainer_state.json", process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert (tmp_path / "out" / "unfinished.json").is_file(), said
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "--resume goes on" in said and "Traceback" not in said
+    done = run_train(*flags, "--resume")
+    assert done.returncode == 0 and "going on from checkpoint-" in done.stderr, done.stderr
+    assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["facts"]["steps"] == 12
+
+
+def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait until a file is there, at most two minutes."""
+    for _ in range(2400):
+        if file.is_file():
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError(f"{file} did not appear")
