@@ -11,8 +11,10 @@ import queue
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from distilabel.pipeline.base import BasePipeline
@@ -27,8 +29,7 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
 
     def __init__(self, name: str, *, stop: threading.Event) -> None:
         """Name the pipeline; `stop` is set when it is to end early, for steps that watch it."""
-        self._scratch = tempfile.TemporaryDirectory(prefix="orpo-distilabel-")
-        super().__init__(name=name, cache_dir=self._scratch.name)
+        super().__init__(name=name)
         self._stop_event = stop
         self._failure: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -36,7 +37,8 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
 
     def run_rows(self) -> list[dict[str, Any]]:
         """Run to the end and return the rows of the last step; the first exception of any step is raised here."""
-        with _quiet_logging():
+        with _quiet_logging(), tempfile.TemporaryDirectory(prefix="orpo-distilabel-") as scratch:
+            self._cache_dir = Path(scratch)
             try:
                 super().run(use_cache=False)
                 self._output_queue: queue.Queue[Any] = queue.Queue()
@@ -117,7 +119,7 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
             self._output_queue.put(None)
 
     def _finalize_pipeline_execution(self) -> None:
-        """Wait for the steps to end, but not after a stop: distilabel would spin until queues nobody reads are empty."""
+        """Wait for the steps to end, but not after a stop: distilabel would spin on queues that nobody reads."""
         if not self._stop_event.is_set():
             super()._finalize_pipeline_execution()
 
@@ -128,9 +130,12 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
         patience = _PATIENCE_SECONDS if self._stop_event.is_set() else 1.0
         for thread in self._threads:
             thread.join(patience if thread is not threading.current_thread() else 0)
-        self._scratch.cleanup()
 
     def _set_steps_not_loaded_exception(self) -> None:
+        """Raise what the step raised; it reports that it did not load a moment before it says why."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self._failure is None and not self._stop_event.is_set() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
         self._exception = self._failure if isinstance(self._failure, Exception) else RuntimeError("a step did not load")
 
     def _cache(self) -> None:

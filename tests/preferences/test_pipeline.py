@@ -46,6 +46,13 @@ def models() -> LoadedModels:
     return LoadedModels(device="cpu")
 
 
+def easy_prompts(count: int) -> list[Prompt]:
+    """Prompts in the words of the small writer, all different to its tokenizer too."""
+    words = ["you", "are", "fine", "the", "day", "is", "good", "so", "well", "done"]
+    pairs = [f"{first} {second}" for first in words for second in words]
+    return [Prompt(f"p{number}", text) for number, text in enumerate(pairs[:count])]
+
+
 def run_with(store: ReplyStore, models: LoadedModels, **further: Any) -> WritingRun:
     settings: dict[str, Any] = {"sampling": Sampling(max_new_tokens=20), "seed": 1, "retries": 0, "batch_size": 16}
     return WritingRun(store=store, models=models, **(settings | further))
@@ -66,7 +73,7 @@ def test_every_prompt_comes_back_once_in_order_with_the_replies_of_the_model_alo
     writer_folder: Path, models: LoadedModels, store: ReplyStore
 ) -> None:
     """70 prompts are two batches of distilabel's and five of the model's; a reply is the same as without them."""
-    prompts = embedded_prompts("train")[:70]
+    prompts = easy_prompts(70)
     counted: dict[str, int] = {}
     run = run_with(store, models)
     run.on_reply = lambda writer, count: counted.update({writer: counted.get(writer, 0) + count})
@@ -102,9 +109,16 @@ def test_a_prompt_beyond_the_models_context_is_dropped_with_its_reason(
 def test_ctrl_c_ends_the_run_within_a_batch_and_keeps_what_is_written(
     writer_folder: Path, models: LoadedModels, store: ReplyStore
 ) -> None:
-    prompts = embedded_prompts("train")[:60]
+    prompts = easy_prompts(60)
     run = run_with(store, models, batch_size=10)
-    run.on_reply = lambda _writer, count: _thread.interrupt_main() if count and len(store) >= 20 else None
+    pressed: list[int] = []
+
+    def press_ctrl_c_once(_writer: str, _count: int) -> None:
+        if len(store) >= 20 and not pressed:
+            pressed.append(len(store))
+            _thread.interrupt_main()
+
+    run.on_reply = press_ctrl_c_once
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         write_locally(writer_folder, prompts, run)
@@ -165,7 +179,7 @@ def test_failures_of_an_endpoint_are_told_apart_and_asked_again_next_time(
     ways = {
         "limited": parts.Answer(status=429),
         "broken": parts.Answer(status=500),
-        "slow": parts.Answer("late 🎉", delay_seconds=1.5),
+        "slow": parts.Answer("late 🎉", delay_seconds=6.0),
         "garbage": parts.Answer(body=b"<html>not json"),
         "shapeless": parts.Answer(body=b'{"choices": []}'),
         "none": parts.Answer(None),
@@ -179,7 +193,7 @@ def test_failures_of_an_endpoint_are_told_apart_and_asked_again_next_time(
 
     chat_server.script = script
     prompts = [Prompt(name, name) for name in [*ways, "fine"]]
-    written = write_remotely(chat_server.url, prompts, run_with(store, models, timeout_seconds=0.5))
+    written = write_remotely(chat_server.url, prompts, run_with(store, models, timeout_seconds=2.0))
     failures = {row.prompt.text: row.emoji.failure for row in written}
     assert failures == {
         "limited": "HTTP 429",
