@@ -47,7 +47,7 @@ def measure_condition(model, tokenizer, prompts: list[str], systems: list[str | 
     from orpo.chat_model.replies import Sampling, generate_replies
     from orpo.scoring import count_emojis
 
-    chats = [with_system(systems[i % len(systems)], [user_message(p)]) for i, p in enumerate(prompts)]
+    chats = [with_system(systems[i % len(systems)], user_message(p)) for i, p in enumerate(prompts)]
     began = time.time()
     replies = generate_replies(model, tokenizer, chats, Sampling(max_new_tokens=80), seed=seed, batch_size=50)
     seconds = time.time() - began
