@@ -1,9 +1,12 @@
 """The scorers by name."""
 
+from functools import cache
+from math import prod
 from typing import Final, Protocol
 
 from orpo.running.errors import SettingsError
 from orpo.scoring.finding import contains_emoji, count_emojis, find_emojis
+from orpo.scoring.profiles import PROFILES, WEIGHTS, Profile
 from orpo.scoring.report import PartScore, ScoreReport
 
 
@@ -37,14 +40,58 @@ class ContainsEmoji:
         return ScoreReport(self.name, value, {"presence": PartScore(value, reason, 1.0)}, emojis)
 
 
-_FACTORIES: Final = {"contains_emoji": ContainsEmoji}
+class ProfileScorer:
+    """Scores how well a reply uses emojis, by one profile's taste: the product of its parts raised to their weights."""
 
-SCORERS: Final[tuple[str, ...]] = tuple(_FACTORIES)
+    def __init__(self, profile: Profile) -> None:
+        """Score by this profile."""
+        self.profile = profile
+        self.name = profile.name
+
+    def score(self, reply: str, prompt: str = "", *, system: str = "") -> float:
+        """Return the score in [0, 1]."""
+        return self.explain(reply, prompt, system=system).score
+
+    def explain(self, reply: str, prompt: str = "", *, system: str = "") -> ScoreReport:
+        """Return the score with every part, its reason and its weight."""
+        # The parts need numpy and the models; a user of S(m) alone should not wait for them.
+        from orpo.scoring import parts
+        from orpo.scoring.contexts import find_context
+        from orpo.scoring.surroundings import Reply
+        from orpo.scoring.wishes import NO_EMOJI, find_wish
+
+        taken_apart = Reply(reply)
+        wish = NO_EMOJI if self.name == "none" else find_wish(prompt, system)
+        context = find_context(taken_apart.plain, bool(taken_apart.code), prompt)
+        values = {
+            "presence": parts.presence(taken_apart, self.profile, context, wish),
+            "obedience": parts.obedience(taken_apart, wish),
+            "context": parts.context_part(taken_apart, context, wish),
+            "density": parts.density(taken_apart, self.profile, wish),
+            "repetition": parts.repetition(taken_apart, self.profile),
+            "replacement": parts.replacement(taken_apart),
+            "placement": parts.placement(taken_apart),
+            "relevance": parts.relevance_part(taken_apart, prompt),
+            "emotion": parts.emotion_part(taken_apart, prompt),
+            "rendering": parts.rendering(taken_apart, self.profile),
+            "reading": parts.reading(taken_apart),
+        }
+        scored = {name: PartScore(value, reason, WEIGHTS[name]) for name, (value, reason) in values.items()}
+        score = prod(part.value**part.weight for part in scored.values())
+        return ScoreReport(self.name, score, scored, tuple(span.text for span in taken_apart.spans))
+
+
+SCORERS: Final[tuple[str, ...]] = ("contains_emoji", *PROFILES)
 """The names `get_scorer` knows."""
 
+DEFAULT_SCORER: Final = "tasteful"
 
-def get_scorer(name: str) -> Scorer:
-    """Return the scorer of that name, loaded on first use."""
-    if name not in _FACTORIES:
+
+@cache
+def get_scorer(name: str = DEFAULT_SCORER) -> Scorer:
+    """Return the scorer of that name; its models are loaded on first use."""
+    if name == "contains_emoji":
+        return ContainsEmoji()
+    if name not in PROFILES:
         raise SettingsError(f"scorer {name!r}: not one of {', '.join(SCORERS)}")
-    return _FACTORIES[name]()
+    return ProfileScorer(PROFILES[name])

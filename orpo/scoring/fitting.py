@@ -1,0 +1,47 @@
+"""How well each emoji fits what is said: its meaning, and its feeling."""
+
+import math
+
+from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
+
+_LEAST_RELEVANCE = 0.1
+_STEEPNESS = 1.8
+_HALFWAY = 0.4  # standard deviations above an emoji's affinity to everyday comments
+_ANGER, _ANTICIPATION, _DISGUST, _FEAR, _JOY, _SADNESS, _SURPRISE, _TRUST = range(8)
+
+
+def relevance(emoji_key: str, text: str) -> float:
+    """Return how well an emoji's meaning fits a text, in [0, 1]; 0.5 where the emoji is unknown or nothing is said."""
+    model = meaning_model()
+    number = model.number(emoji_key)
+    if number is None or not text:
+        return 0.5
+    standing = model.standing(number, model.text(text))
+    return max(_LEAST_RELEVANCE, 1 / (1 + math.exp(-_STEEPNESS * (max(-10.0, min(10.0, standing)) - _HALFWAY))))
+
+
+def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
+    """Return how well an emoji's feeling fits a text and what it answers, in [0, 1]; 1 where either has none.
+
+    The emoji's feeling is EmoTag's human rating, or that of its nearest rated emojis; the text's is what people are
+    likely to see in it. Only a clash counts in full: glee on sad words, gloom on happy ones. Comfort clashes with none.
+    """
+    model = meaning_model()
+    number = model.number(emoji_key)
+    if number is None or not text:
+        return 1.0
+    meaning = model.text(text)
+    clash = _clash(model, number, meaning)
+    if prompt:
+        clash = max(clash, 0.6 * _clash(model, number, model.text(prompt[-400:])))
+    sympathy = model.sympathy(number, meaning)
+    return (1.0 - clash) * (0.85 + 0.15 * sympathy)
+
+
+def _clash(model: MeaningModel, number: int, meaning: TextMeaning) -> float:
+    ratings = model.ratings[number]
+    glee = float(ratings[_JOY] - 0.8 * ratings[_TRUST] - ratings[_SADNESS])
+    gloom = float(max(ratings[_SADNESS], ratings[_ANGER], ratings[_DISGUST], ratings[_FEAR]) - ratings[_JOY])
+    sadness = meaning.negative - meaning.positive
+    clash = glee * sadness if sadness > 0 else gloom * -sadness
+    return max(0.0, min(0.95, 1.4 * clash))

@@ -1,0 +1,198 @@
+"""What a text means, in the terms that emojis are judged by: words, vector, emotions, and the tweets' 20 emojis.
+
+Everything here is numpy over `data/meaning.npz` and `data/lexicon.json.gz`, which `recipes/relevance_model/build.py`
+makes. Two sources judge how well an emoji fits a text:
+
+- the lexicon, which has seen no tweet: keywords of CLDR and emojilib with notes on usage, matched by stem and by word
+  vectors (learned from conversations), and the emotions that people saw in comments and rated in emojis. It knows every
+  emoji.
+- a linear model over n-grams of tweets whose emoji was removed. It knows 20 emojis and lends what it knows to their
+  nearest neighbours.
+"""
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.scoring.emoji_table import normalise_emoji
+from orpo.scoring.text_features import character_buckets, plain_text, word_buckets
+from orpo.scoring.words import Vocabulary, stem
+
+EMOTION_BITS = 15
+VECTOR_WEIGHT = 10.0
+KEYWORD_WEIGHT = 0.55
+EMOTION_WEIGHT = 2.0
+RATING_WEIGHT = 1.0
+TWEET_WEIGHT = 8.0
+WORD_RARITY = 1e-2  # the `a` of a / (a + p(word)) of Arora, Liang & Ma 2017
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TextMeaning:
+    """What the models see in one text."""
+
+    vector: Array  # [dimensions], unit length or zero
+    stems: frozenset[str]
+    emotions: Array  # [emotions], in standard deviations from everyday comments, squashed to (-1, 1)
+    rated: Array  # [8], the same in the terms of the human ratings of emojis
+    positive: float  # probability that people would call it positive
+    negative: float
+    tweet_scores: Array  # [20], in standard deviations over everyday comments, not centred
+
+
+class MeaningModel:
+    """The shipped model."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]], lexicon: dict[str, object]) -> None:
+        """Take what the recipe made: arrays, and the lexicon's words, emojis and keywords."""
+        self._arrays = {name: _as_floats(name, array) for name, array in arrays.items()}
+        words, emojis, keywords = lexicon["words"], lexicon["emojis"], lexicon["keywords"]
+        assert isinstance(words, list) and isinstance(emojis, list) and isinstance(keywords, list)
+        self.vocabulary = Vocabulary(words, arrays["word_log_probabilities"].astype(np.float64))
+        self.emojis: list[str] = emojis
+        self.index = {emoji: number for number, emoji in enumerate(emojis)}
+        self.keywords: list[dict[str, float]] = keywords
+        probabilities = np.exp(arrays["word_log_probabilities"].astype(np.float32))
+        self._rarity = (WORD_RARITY / (WORD_RARITY + probabilities)).astype(np.float32)
+        self.emoji_vectors = _unit(arrays["emoji_vectors"].astype(np.float32))
+        self.emoji_emotions = arrays["emoji_emotions"].astype(np.float32) / 127.0
+        self.ratings: Array = arrays["ratings"].astype(np.float32)
+        self.is_rated = arrays["is_rated"].astype(bool)
+        centred = self.ratings - arrays["ratings_mean"].astype(np.float32)
+        self._rated_only = np.where(self.is_rated[:, None], centred, 0.0).astype(np.float32)
+        self._neighbours = arrays["tweet_neighbours"].astype(np.float32) / 127.0
+        self._usual: Array = arrays["affinity_mean"].astype(np.float32)
+        self._spread: Array = arrays["affinity_deviation"].astype(np.float32)
+        self.text = lru_cache(maxsize=4096)(self._text)
+
+    def number(self, emoji: str) -> int | None:
+        """Return the row of an emoji, or None for one that the lexicon lacks."""
+        return self.index.get(normalise_emoji(emoji))
+
+    def lexical_scores(self, meaning: TextMeaning) -> Array:
+        """Return how well every emoji fits by the part that has seen no tweet [emojis], uncalibrated."""
+        return np.array([self.lexical_score(number, meaning) for number in range(len(self.emojis))], dtype=np.float32)
+
+    def lexical_score(self, number: int, meaning: TextMeaning) -> float:
+        """Return how well an emoji fits by the part that has seen no tweet, uncalibrated."""
+        by_vector = float(self.emoji_vectors[number] @ meaning.vector)
+        keywords = self.keywords[number]
+        by_keyword = sum(keywords[word] for word in meaning.stems & keywords.keys())
+        by_emotion = float(self.emoji_emotions[number] @ meaning.emotions)
+        by_rating = float(self._rated_only[number] @ meaning.rated)
+        return (
+            VECTOR_WEIGHT * by_vector
+            + KEYWORD_WEIGHT * by_keyword
+            + EMOTION_WEIGHT * by_emotion
+            + RATING_WEIGHT * by_rating
+        )
+
+    def affinity(self, number: int, meaning: TextMeaning) -> float:
+        """Return how well an emoji fits by all that the model knows; comparable between emojis."""
+        from_tweets = float(self._neighbours[number] @ meaning.tweet_scores)
+        return self.lexical_score(number, meaning) + TWEET_WEIGHT * from_tweets
+
+    def standing(self, number: int, meaning: TextMeaning) -> float:
+        """Return the affinity in standard deviations from that of the same emoji to everyday comments."""
+        return (self.affinity(number, meaning) - float(self._usual[number])) / float(self._spread[number])
+
+    def sympathy(self, number: int, meaning: TextMeaning) -> float:
+        """Return how far the rated feelings of an emoji go along with those of a text, in [0, 1]."""
+        if not self.is_rated[number]:
+            return 1.0
+        return float(1.0 / (1.0 + np.exp(-2.0 * float(self._rated_only[number] @ meaning.rated) - 1.0)))
+
+    def _text(self, text: str) -> TextMeaning:
+        tokens = self.vocabulary.tokens(text)
+        plain = plain_text(text)
+        buckets = word_buckets(plain)
+        emotions = self._emotion_logits(buckets)
+        count = len(self._arrays["emotion_mean"]) - 2
+        standard = (emotions - self._arrays["emotion_mean"]) / self._arrays["emotion_deviation"]
+        squashed = np.tanh(standard[:count] / 1.5).astype(np.float32)
+        rated = (squashed @ self._arrays["emotion_to_rated"] - self._arrays["rated_mean"]) / self._arrays[
+            "rated_deviation"
+        ]
+        odds = 1.0 / (1.0 + np.exp(-np.clip(emotions[count:], -30, 30)))
+        return TextMeaning(
+            vector=self._vector(tokens),
+            stems=frozenset(stem(token) for token in tokens),
+            emotions=squashed,
+            rated=rated.astype(np.float32),
+            positive=float(odds[0]),
+            negative=float(odds[1]),
+            tweet_scores=self._tweet_scores(buckets, plain),
+        )
+
+    def _vector(self, tokens: list[str]) -> Array:
+        numbers = [number for number in map(self.vocabulary.index.get, tokens) if number is not None]
+        if not numbers:
+            return np.zeros(self._arrays["word_vectors"].shape[1], dtype=np.float32)
+        vectors = self._arrays["word_vectors"][numbers]
+        return self.centre(self._rarity[numbers] @ vectors)
+
+    def centre(self, vector: Array) -> Array:
+        """Return a direction without what all texts share: their mean and their few commonest directions."""
+        centred = _unit(vector) - self._arrays["mean_vector"]
+        common = self._arrays["common_directions"]
+        return _unit(centred - (centred @ common.T) @ common).astype(np.float32)
+
+    def _emotion_logits(self, buckets: NDArray[np.uint32]) -> Array:
+        a = self._arrays
+        few = np.unique(buckets >> np.uint32(17 - EMOTION_BITS))
+        weights = _unit(a["emotion_idf"][few])
+        logits: Array = (weights @ a["emotion_weights"][few]) * a["emotion_scale"] + a["emotion_bias"]
+        return logits
+
+    def _tweet_scores(self, buckets: NDArray[np.uint32], plain: str) -> Array:
+        scores: Array = self.tweet_logits(buckets, plain) / self._arrays["tweet_deviation"]
+        return scores
+
+    def tweet_logits(self, words: NDArray[np.uint32], plain: str) -> Array:
+        """Return the tweet model's score of its 20 emojis for a text (from `plain_text`), uncalibrated."""
+        a = self._arrays
+        characters = character_buckets(plain)
+        both = np.concatenate([words, characters])
+        weights = np.concatenate(
+            [
+                _unit(a["tweet_idf_words"][words]),
+                _unit(a["tweet_idf_characters"][characters]),
+            ]
+        )
+        logits: Array = (weights @ a["tweet_weights"][both]) * a["tweet_scale"] + a["tweet_bias"]
+        return logits
+
+
+def _unit(vectors: Array) -> Array:
+    """Return vectors of length one; a zero vector stays zero."""
+    length = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
+    units: Array = vectors / np.maximum(length, 1e-9)
+    return units
+
+
+def _as_floats(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array ready for use; weights come as bytes that hold their signed square roots."""
+    if array.dtype.kind not in "iuf":
+        return array
+    floats = array.astype(np.float32)
+    return floats * np.abs(floats) if name in ("tweet_weights", "emotion_weights") else floats
+
+
+@cache
+def meaning_model() -> MeaningModel:
+    """Load the shipped model, once."""
+    folder = resources.files("orpo.scoring").joinpath("data")
+    packed = BytesIO(folder.joinpath("meaning.npz").read_bytes())
+    with np.load(packed, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    lexicon = json.loads(gzip.decompress(folder.joinpath("lexicon.json.gz").read_bytes()))
+    return MeaningModel(arrays, lexicon)

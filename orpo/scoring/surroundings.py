@@ -1,0 +1,179 @@
+"""Where each emoji of a reply stands: its sentence, its place, and whether in code or a link."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from orpo.scoring.emoji_table import normalise_emoji
+from orpo.scoring.finding import EmojiSpan, find_emojis
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^\n]+?``|`[^`\n]+`", re.DOTALL)
+_LINK = re.compile(r"(?:https?://|www\.)\S+")
+_SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_LIST_MARK = re.compile(r"[\s>]*(?:[-*+•]|\d{1,3}[.)])?[\s>*_#]*")
+_CLOSING = " \t\r)]\"'»”*_~"
+_LONGEST_CLAUSE = 400
+_SHORT_CLAUSE_WORDS = 4
+
+PLACE_VALUES = {
+    "ends a line": 1.0,
+    "ends a sentence": 1.0,
+    "stands before punctuation": 0.95,
+    "opens a line": 0.9,
+    "follows a comma": 0.8,
+    "stands between words": 0.5,
+    "stands inside a word": 0.05,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One emoji of a reply in its surroundings."""
+
+    span: EmojiSpan
+    key: str
+    """The emoji without skin tone and VS16."""
+    place: str
+    """A key of PLACE_VALUES."""
+    clause: str
+    """The words it belongs to."""
+    word_before: str
+    """The word that touches it, with nothing but blanks between; `` after punctuation."""
+    word_after: str
+    in_code: bool
+    in_link: bool
+
+
+class Reply:
+    """A reply taken apart once for all the parts of a score."""
+
+    def __init__(self, text: str) -> None:
+        """Find the emojis and blank them out, positions kept."""
+        self.text = text
+        self.spans = find_emojis(text)
+        self.plain = _blank_out(text, self.spans)
+
+    @cached_property
+    def word_count(self) -> int:
+        """How many words the reply has beside its emojis."""
+        return len(WORD.findall(self.plain))
+
+    @cached_property
+    def sentences(self) -> list[tuple[int, int]]:
+        """Where the sentences that hold words start and end; a line break ends one."""
+        matches = ((match.start(), match.end()) for match in _SENTENCE.finditer(self.plain))
+        return [(start, end) for start, end in matches if WORD.search(self.plain, start, end)]
+
+    @cached_property
+    def code(self) -> list[tuple[int, int]]:
+        """Code fences and code spans; an open fence reaches to the end."""
+        if "`" not in self.text and "~~~" not in self.text:
+            return []
+        return [match.span() for match in _CODE.finditer(self.text)]
+
+    @cached_property
+    def links(self) -> list[tuple[int, int]]:
+        """Links, which may hold emojis that nobody reads as such."""
+        if "http" not in self.text and "www." not in self.text:
+            return []
+        return [match.span() for match in _LINK.finditer(self.text)]
+
+    @cached_property
+    def occurrences(self) -> list[Occurrence]:
+        """Every emoji in its surroundings."""
+        return [occurrence for run in self._runs() for occurrence in self._describe(run)]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The key of each emoji, in order."""
+        return [normalise_emoji(span.text) for span in self.spans]
+
+    def _runs(self) -> Iterator[list[EmojiSpan]]:
+        """Yield emojis that stand side by side, blanks between or not: they share one place."""
+        run: list[EmojiSpan] = []
+        for span in self.spans:
+            if run and self.text[run[-1].end : span.start].strip(" \t\ufe0f\u200d"):
+                yield run
+                run = []
+            run.append(span)
+        if run:
+            yield run
+
+    def _describe(self, run: list[EmojiSpan]) -> Iterator[Occurrence]:
+        start, end = run[0].start, run[-1].end
+        place = self._place(start, end)
+        clause = self._clause(start)
+        before, after = self._touching_words(start, end)
+        for span in run:
+            yield Occurrence(
+                span=span,
+                key=normalise_emoji(span.text),
+                place=place,
+                clause=clause,
+                word_before=before,
+                word_after=after,
+                in_code=any(first <= span.start < last for first, last in self.code),
+                in_link=any(first <= span.start < last for first, last in self.links),
+            )
+
+    def _place(self, start: int, end: int) -> str:
+        plain = self.plain
+        if start > 0 and plain[start - 1].isalnum() and plain[end : end + 1].isalnum():
+            return "stands inside a word"
+        line_end = plain.find("\n", end)
+        rest = plain[end : line_end if line_end >= 0 else len(plain)].lstrip(_CLOSING)
+        if not rest:
+            return "ends a line"
+        line_start = plain.rfind("\n", 0, start) + 1
+        opening = plain[line_start:start]
+        if _LIST_MARK.fullmatch(opening):
+            return "opens a line"
+        last = opening.rstrip(_CLOSING)[-1:]
+        if last in ".!?…:":
+            return "ends a sentence"
+        if rest[0] in ".!?…,;:":
+            return "stands before punctuation"
+        return "follows a comma" if last in ",;–—-(" else "stands between words"
+
+    def _touching_words(self, start: int, end: int) -> tuple[str, str]:
+        left = self.plain[max(0, start - 40) : start].rstrip(" \t")
+        right = self.plain[end : end + 40].lstrip(" \t")
+        before = re.search(r"[\w'’]+$", left)
+        after = re.match(r"[\w'’]+", right)
+        return (before[0].lower() if before else "", after[0].lower() if after else "")
+
+    def _clause(self, start: int) -> str:
+        """Return the sentence an emoji belongs to: the one it stands in or follows, else the one it opens."""
+        sentences = self.sentences
+        if not sentences:
+            return ""
+        chosen = 0
+        for number, (first, _) in enumerate(sentences):
+            if first < start and WORD.search(self.plain, first, start):
+                chosen = number
+        first, last = sentences[chosen]
+        opens_line = "\n" in self.plain[last:start] and chosen + 1 < len(sentences)
+        if opens_line and not self.plain[self.plain.rfind("\n", 0, start) + 1 : start].strip(" \t>-*+•#_"):
+            chosen += 1
+            first, last = sentences[chosen]
+        if len(WORD.findall(self.plain, first, last)) < _SHORT_CLAUSE_WORDS:
+            first = sentences[max(0, chosen - 1)][0]
+            if chosen == 0:
+                last = sentences[min(len(sentences) - 1, 1)][1]
+        return self.plain[first:last][-_LONGEST_CLAUSE:].strip()
+
+
+def _blank_out(text: str, spans: list[EmojiSpan]) -> str:
+    """Return the text with a blank for each character of an emoji."""
+    if not spans:
+        return text
+    pieces: list[str] = []
+    position = 0
+    for span in spans:
+        pieces.append(text[position : span.start])
+        pieces.append(" " * (span.end - span.start))
+        position = span.end
+    pieces.append(text[position:])
+    return "".join(pieces)
