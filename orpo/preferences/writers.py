@@ -3,8 +3,10 @@
 Both look into the reply store before they ask, and put every answer there as soon as it exists.
 """
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -23,6 +25,7 @@ ENDPOINT_PREFIX: Final = "openai:"
 TOO_LONG: Final = "prompt too long"
 
 _HOPELESS_FAILURES: Final = 12
+_LATE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -203,14 +206,37 @@ class EndpointLLM(StoredLLM):
         for request in requests:
             waiting.put(request)
         # Daemons: Ctrl-C must not wait for the slowest call.
-        for _ in range(min(self._run.concurrency, len(requests))):
-            threading.Thread(target=self._work, args=(waiting, answered), daemon=True).start()
-        for _ in requests:
-            key, answer = self._next(answered)
-            if isinstance(answer, Exception):
-                raise answer
-            self._note_failure(answer)
-            yield [(key, answer)]
+        workers = [
+            threading.Thread(target=self._work, args=(waiting, answered), daemon=True)
+            for _ in range(min(self._run.concurrency, len(requests)))
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for _ in requests:
+                key, answer = self._next(answered)
+                if isinstance(answer, Exception):
+                    raise answer
+                self._note_failure(answer)
+                yield [(key, answer)]
+        finally:
+            self._finish(waiting, answered, workers)
+
+    def _finish(self, waiting: Any, answered: Any, workers: list[threading.Thread]) -> None:
+        """Ask nothing more, and still keep what comes back within a moment: it may have been paid for."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        deadline = time.monotonic() + _LATE_SECONDS
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        late = []
+        while not answered.empty():
+            key, answer = answered.get()
+            if isinstance(answer, StoredReply):
+                late.append((key, answer))
+        if late:
+            self._run.store.add(self._identity, late)
 
     def _work(self, waiting: Any, answered: Any) -> None:
         """Ask until nothing waits; every request is answered, if only by its failure."""

@@ -30,6 +30,7 @@ _EXIT_TERMINATED = 143
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or write to another disk",
+    errno.EFBIG: "the file is larger than may be written here; raise the limit with `ulimit -f` or write elsewhere",
     errno.EDQUOT: "the disk quota is used up; free some space or write to another disk",
     errno.EACCES: "no permission; choose another path or change its permissions",
     errno.EPERM: "not permitted; choose another path or change its permissions",
