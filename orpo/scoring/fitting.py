@@ -7,6 +7,7 @@ from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
 _LEAST_RELEVANCE = 0.1
 _STEEPNESS = 1.8
 _HALFWAY = 0.4  # standard deviations above an emoji's affinity to everyday comments
+_RARER = 0.6  # emojis that people use too seldom to have been rated need that much more evidence
 _ANGER, _ANTICIPATION, _DISGUST, _FEAR, _JOY, _SADNESS, _SURPRISE, _TRUST = range(8)
 
 
@@ -16,7 +17,7 @@ def relevance(emoji_key: str, text: str) -> float:
     number = model.number(emoji_key)
     if number is None or not text:
         return 0.5
-    standing = model.standing(number, model.text(text))
+    standing = model.standing(number, model.text(text)) - (0.0 if model.is_rated[number] else _RARER)
     return max(_LEAST_RELEVANCE, 1 / (1 + math.exp(-_STEEPNESS * (max(-10.0, min(10.0, standing)) - _HALFWAY))))
 
 

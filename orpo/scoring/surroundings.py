@@ -15,7 +15,7 @@ WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _LIST_MARK = re.compile(r"[\s>]*(?:[-*+•]|\d{1,3}[.)])?[\s>*_#]*")
 _CLOSING = " \t\r)]\"'»”*_~"
 _LONGEST_CLAUSE = 400
-_SHORT_CLAUSE_WORDS = 4
+_SHORT_CLAUSE_WORDS = 10
 
 PLACE_VALUES = {
     "ends a line": 1.0,
@@ -162,7 +162,9 @@ class Reply:
             first = sentences[max(0, chosen - 1)][0]
             if chosen == 0:
                 last = sentences[min(len(sentences) - 1, 1)][1]
-        return self.plain[first:last][-_LONGEST_CLAUSE:].strip()
+        clause = self.plain[first:last][-_LONGEST_CLAUSE:]
+        mark = _LIST_MARK.match(clause)
+        return clause[mark.end() if mark else 0 :].strip()
 
 
 def _blank_out(text: str, spans: list[EmojiSpan]) -> str:
