@@ -108,6 +108,21 @@ def test_a_killed_run_resumes_with_the_losses_of_an_uninterrupted_one(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_a_run_killed_after_its_last_step_only_has_to_be_finished(
+    finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    result, data = finished
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    shutil.copytree(result.folder / "checkpoint-8", folder / "checkpoint-8")
+    shutil.copy(result.folder / "settings.json", folder)
+    (folder / UNFINISHED_NAME).write_text("")
+    resumed = train(make_settings(tiny_model_folder, data, folder, resume=True))
+    assert resumed.counts["steps"] == 8 and resumed.metrics == result.metrics
+    ours, theirs = (path / "adapter_model.safetensors" for path in (folder, result.folder))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_resuming_with_another_setting_is_refused(
     finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path
 ) -> None:
