@@ -285,7 +285,8 @@ def _save(
     record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
     record.device = str(run.models.device)
     record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
-    card = write_card(pairs, settings_as_plain(settings), record.metrics, sides, reasons)
+    names = {f"{side}_model": _public_name(getattr(settings, f"{side}_model")) for side in ("emoji", "plain")}
+    card = write_card(pairs, settings_as_plain(settings) | names, record.metrics, sides, reasons)
     with new_folder(out, overwrite=settings.overwrite) as folder:
         write_pairs(folder, pairs, card=card)
         with (folder / "dropped.jsonl").open("w", encoding="utf-8") as stream:

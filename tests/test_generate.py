@@ -167,6 +167,7 @@ def test_a_local_model_writes_pairs_that_are_the_same_again(parts: ModuleType, t
     pairs = lines(tmp_path / "a" / "pairs.jsonl")
     assert pairs and all(pair["chosen_score"] > pair["rejected_score"] for pair in pairs)
     assert pairs[0]["chosen_model"] == "writer"
+    assert str(tmp_path) not in (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
     held_out = {row["prompt"] for row in rows if row["split"] == "held_out"}
     assert not held_out & {pair["prompt"][0]["content"] for pair in pairs}, "held-out prompts are never trained on"
 
