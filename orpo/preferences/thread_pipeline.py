@@ -119,7 +119,7 @@ class ThreadPipeline(BasePipeline):  # type: ignore[misc]
             self._output_queue.put(None)
 
     def _finalize_pipeline_execution(self) -> None:
-        """Wait for the steps to end, but not after a stop: distilabel would spin on queues that nobody reads."""
+        """Wait for the steps to end, but not after a stop: the end markers that `_stop` sent would be waited for."""
         if not self._stop_event.is_set():
             super()._finalize_pipeline_execution()
 
