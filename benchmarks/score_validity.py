@@ -2,27 +2,29 @@
 
     uv run benchmarks/score_validity.py --data ../shared/data
 
-Prints four tables: relevance on tweets whose emoji was removed (split `val`, on which nothing was chosen); the emoji in
-place against a random one of equal frequency in comments; damage to well-scored replies; what length and formatting buy.
-The last line is JSON.
+Prints four tables: relevance on tweets whose emoji was removed (split `val`, on which nothing was chosen); the emoji
+in place against a random one of equal frequency in comments; damage to well-scored replies; what length and formatting
+buy. The last line is JSON.
 """
 
 import argparse
 import json
 import random
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the recipes
+
 from orpo.running.tables import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import emotion_fit, relevance
 from orpo.scoring.meaning import TWEET_WEIGHT, MeaningModel, TextMeaning, meaning_model
-from recipes.relevance_model.linear_models import NEGATIVE, POSITIVE
-from recipes.relevance_model.sources import read_keywords, read_rows, read_tweets
+from recipes.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
 
 OWN_REPLIES = Path(__file__).with_name("well_written_replies.tsv")
 WELL_SCORED = 0.6
@@ -183,7 +185,15 @@ def _replace_word(reply: str, model: MeaningModel) -> str | None:
     return None if best is None else reply[: best[1]] + best[3] + reply[best[2] :]
 
 
-KINDS = ("spam x5", "spam x20", "random emojis", "moved into a word", "a word replaced", "moved into code", "wrong emotion")
+KINDS = (
+    "spam x5",
+    "spam x20",
+    "random emojis",
+    "moved into a word",
+    "a word replaced",
+    "moved into code",
+    "wrong emotion",
+)
 
 
 def measure_damage(model: MeaningModel, replies: Sequence[tuple[str, str, str]]) -> list[Row]:
@@ -209,7 +219,8 @@ def measure_damage(model: MeaningModel, replies: Sequence[tuple[str, str, str]])
 def measure_formatting(replies: Sequence[tuple[str, str, str]]) -> list[Row]:
     """Return how much the score moves when plain text is doubled or sentences become bullets."""
     scorer = get_scorer("tasteful")
-    changes: dict[str, list[float]] = {"plain text doubled": [], "doubled, emoji kept": [], "bullets, plain": [], "bullets": []}
+    names = ("plain text doubled", "doubled, emoji kept", "bullets, plain", "bullets")
+    changes: dict[str, list[float]] = {name: [] for name in names}
     for _, prompt, reply in replies:
         plain = strip_emojis(reply)
         score, plain_score = scorer.score(reply, prompt), scorer.score(plain, prompt)

@@ -2,11 +2,13 @@
 
 import math
 
-from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
+from orpo.scoring.meaning import Feeling, MeaningModel, meaning_model
 
 _LEAST_RELEVANCE = 0.1
 _STEEPNESS = 1.8
 _HALFWAY = 0.4  # standard deviations above an emoji's affinity to everyday comments
+_UNSURE = 0.6
+_FEW_WORDS = 4
 _RARER = 0.6  # emojis that people use too seldom to have been rated need that much more evidence
 _ANGER, _ANTICIPATION, _DISGUST, _FEAR, _JOY, _SADNESS, _SURPRISE, _TRUST = range(8)
 
@@ -17,8 +19,13 @@ def relevance(emoji_key: str, text: str) -> float:
     number = model.number(emoji_key)
     if number is None or not text:
         return 0.5
-    standing = model.standing(number, model.text(text)) - (0.0 if model.is_rated[number] else _RARER)
-    return max(_LEAST_RELEVANCE, 1 / (1 + math.exp(-_STEEPNESS * (max(-10.0, min(10.0, standing)) - _HALFWAY))))
+    common = bool(model.is_rated[number])
+    standing = model.standing(number, model.text(text)) - (0.0 if common else _RARER)
+    value = 1 / (1 + math.exp(-_STEEPNESS * (max(-10.0, min(10.0, standing)) - _HALFWAY)))
+    words = len(text.split())
+    if common and words < _FEW_WORDS and value < _UNSURE:  # "Hello" says too little to hold a smile against it
+        value += (_UNSURE - value) * (1 - words / _FEW_WORDS)
+    return max(_LEAST_RELEVANCE, value)
 
 
 def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
@@ -34,12 +41,12 @@ def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
     meaning = model.text(text)
     clash = _clash(model, number, meaning)
     if prompt:
-        clash = max(clash, 0.6 * _clash(model, number, model.text(prompt[-400:])))
+        clash = max(clash, 0.6 * _clash(model, number, model.feeling(prompt[-400:])))
     sympathy = model.sympathy(number, meaning)
     return (1.0 - clash) * (0.85 + 0.15 * sympathy)
 
 
-def _clash(model: MeaningModel, number: int, meaning: TextMeaning) -> float:
+def _clash(model: MeaningModel, number: int, meaning: Feeling) -> float:
     ratings = model.ratings[number]
     glee = float(ratings[_JOY] - 0.8 * ratings[_TRUST] - ratings[_SADNESS])
     gloom = float(max(ratings[_SADNESS], ratings[_ANGER], ratings[_DISGUST], ratings[_FEAR]) - ratings[_JOY])

@@ -12,6 +12,7 @@ makes. Two sources judge how well an emoji fits a text:
 
 import gzip
 import json
+import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orpo.scoring.emoji_table import normalise_emoji
-from orpo.scoring.text_features import character_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import character_buckets, fold_buckets, plain_text, word_buckets
 from orpo.scoring.words import Vocabulary, stem
 
 EMOTION_BITS = 15
@@ -37,15 +38,21 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class TextMeaning:
-    """What the models see in one text."""
+class Feeling:
+    """What people are likely to feel in one text."""
 
-    vector: Array  # [dimensions], unit length or zero
-    stems: frozenset[str]
     emotions: Array  # [emotions], in standard deviations from everyday comments, squashed to (-1, 1)
     rated: Array  # [8], the same in the terms of the human ratings of emojis
     positive: float  # probability that people would call it positive
     negative: float
+
+
+@dataclass(frozen=True)
+class TextMeaning(Feeling):
+    """What the models see in one text."""
+
+    vector: Array  # [dimensions], unit length or zero
+    stems: frozenset[str]
     tweet_scores: Array  # [20], in standard deviations over everyday comments, not centred
 
 
@@ -73,6 +80,7 @@ class MeaningModel:
         self._usual: Array = arrays["affinity_mean"].astype(np.float32)
         self._spread: Array = arrays["affinity_deviation"].astype(np.float32)
         self.text = lru_cache(maxsize=4096)(self._text)
+        self.feeling = lru_cache(maxsize=4096)(self._feeling)
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -105,7 +113,7 @@ class MeaningModel:
         """Return the affinity in standard deviations from that of the same emoji to everyday comments."""
         return (self.affinity(number, meaning) - float(self._usual[number])) / float(self._spread[number])
 
-    def sympathy(self, number: int, meaning: TextMeaning) -> float:
+    def sympathy(self, number: int, meaning: Feeling) -> float:
         """Return how far the rated feelings of an emoji go along with those of a text, in [0, 1]."""
         if not self.is_rated[number]:
             return 1.0
@@ -115,23 +123,29 @@ class MeaningModel:
         tokens = self.vocabulary.tokens(text)
         plain = plain_text(text)
         buckets = word_buckets(plain)
-        emotions = self._emotion_logits(buckets)
-        count = len(self._arrays["emotion_mean"]) - 2
-        standard = (emotions - self._arrays["emotion_mean"]) / self._arrays["emotion_deviation"]
-        squashed = np.tanh(standard[:count] / 1.5).astype(np.float32)
-        rated = (squashed @ self._arrays["emotion_to_rated"] - self._arrays["rated_mean"]) / self._arrays[
-            "rated_deviation"
-        ]
-        odds = 1.0 / (1.0 + np.exp(-np.clip(emotions[count:], -30, 30)))
+        emotions, rated, positive, negative = self._feel(buckets)
         return TextMeaning(
+            emotions=emotions,
+            rated=rated,
+            positive=positive,
+            negative=negative,
             vector=self._vector(tokens),
             stems=frozenset(stem(token) for token in tokens),
-            emotions=squashed,
-            rated=rated.astype(np.float32),
-            positive=float(odds[0]),
-            negative=float(odds[1]),
             tweet_scores=self._tweet_scores(buckets, plain),
         )
+
+    def _feeling(self, text: str) -> Feeling:
+        return Feeling(*self._feel(word_buckets(plain_text(text))))
+
+    def _feel(self, buckets: NDArray[np.uint32]) -> tuple[Array, Array, float, float]:
+        a = self._arrays
+        logits = self._emotion_logits(buckets)
+        count = len(logits) - 2
+        standard = (logits[:count] - a["emotion_mean"][:count]) / a["emotion_deviation"][:count]
+        squashed: Array = np.tanh(standard / 1.5)
+        rated: Array = (squashed @ a["emotion_to_rated"] - a["rated_mean"]) / a["rated_deviation"]
+        positive, negative = (1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, float(x))))) for x in logits[count:])
+        return squashed, rated, positive, negative
 
     def _vector(self, tokens: list[str]) -> Array:
         numbers = [number for number in map(self.vocabulary.index.get, tokens) if number is not None]
@@ -148,7 +162,7 @@ class MeaningModel:
 
     def _emotion_logits(self, buckets: NDArray[np.uint32]) -> Array:
         a = self._arrays
-        few = np.unique(buckets >> np.uint32(17 - EMOTION_BITS))
+        few = fold_buckets(buckets, EMOTION_BITS)
         weights = _unit(a["emotion_idf"][few])
         logits: Array = (weights @ a["emotion_weights"][few]) * a["emotion_scale"] + a["emotion_bias"]
         return logits

@@ -9,36 +9,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from orpo.scoring.meaning import EMOTION_BITS
-from orpo.scoring.text_features import BUCKET_BITS, character_buckets, plain_text, word_buckets
-from recipes.relevance_model.sources import Comment, Tweet
-
-POSITIVE = {
-    "admiration",
-    "amusement",
-    "approval",
-    "caring",
-    "desire",
-    "excitement",
-    "gratitude",
-    "joy",
-    "love",
-    "optimism",
-    "pride",
-    "relief",
-}
-NEGATIVE = {
-    "anger",
-    "annoyance",
-    "disappointment",
-    "disapproval",
-    "disgust",
-    "embarrassment",
-    "fear",
-    "grief",
-    "nervousness",
-    "remorse",
-    "sadness",
-}
+from orpo.scoring.text_features import BUCKET_BITS, character_buckets, fold_buckets, plain_text, word_buckets
+from recipes.relevance_model.sources import NEGATIVE, POSITIVE, Comment, Tweet
 
 # How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
 RATED_AS = {
@@ -86,7 +58,9 @@ class LinearModel:
 def train_emotions(comments: list[Comment]) -> LinearModel:
     """Train one balanced logistic regression per emotion, then one each for positive and negative."""
     outputs = sorted({emotion for comment in comments for emotion in comment.emotions})
-    matrix = _counts([_few(word_buckets(plain_text(comment.text))) for comment in comments], EMOTION_BITS)
+    matrix = _counts(
+        [fold_buckets(word_buckets(plain_text(comment.text)), EMOTION_BITS) for comment in comments], EMOTION_BITS
+    )
     idf = _inverse_frequency(matrix, least=2)
     features = _weigh(matrix, idf)
     columns = [[output in comment.emotions for comment in comments] for output in outputs]
@@ -120,10 +94,6 @@ def train_tweets(tweets: list[Tweet], *, inverse_regularisation: float = 0.3, it
         model = LogisticRegression(C=inverse_regularisation, class_weight="balanced", max_iter=iterations)
         model.fit(features, labels)
     return _pack(outputs, model.coef_, model.intercept_, idfs)
-
-
-def _few(buckets: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return np.unique(buckets >> np.uint32(BUCKET_BITS - EMOTION_BITS))
 
 
 def _counts(rows: list[NDArray[np.uint32]], bits: int) -> sparse.csr_matrix:

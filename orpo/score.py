@@ -1,0 +1,182 @@
+"""Score how well texts use emojis, and say why.
+
+    uv run orpo/score.py --explain "Congratulations, you earned it! 🎉" --prompt "I passed my exam!"
+    uv run orpo/score.py --file replies.jsonl --profile playful --json > scored.jsonl
+    echo "See you tomorrow 👋" | uv run orpo/score.py
+
+Texts come as arguments, from a file or from standard input. A text file holds one text a line. In a JSONL file each row
+holds `reply` (or `text`, `response`, `completion`) and may hold `prompt` and `system`; chat messages are read too. The
+score is the product of its parts, each raised to its weight; --explain shows them.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from orpo.running.command_line import run_command
+from orpo.running.errors import InputError, SettingsError
+from orpo.running.settings import parse_settings, setting
+from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_REPLY_COLUMNS: Final = ("reply", "text", "response", "completion", "output", "content")
+_GOOD, _FAIR = 0.8, 0.5
+
+
+@dataclass(kw_only=True)
+class ScoreSettings:
+    """The settings of `score`."""
+
+    texts: list[str] = setting([], "the texts to score; none reads --file or standard input", positional=True)
+    file: Path | None = setting(None, "a text file (one text a line) or a JSONL file; - for standard input")
+    prompt: str = setting("", "what the texts answer")
+    system: str = setting("", "the system message before it, for wishes such as 'no emojis'")
+    profile: str = setting("tasteful", "whose taste", choices=SCORERS)
+    explain: bool = setting(False, "show every part with its reason")
+    json: bool = setting(False, "print one line of JSON for each text")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.texts and self.file is not None:
+            raise SettingsError(f"--file {self.file}: give texts or --file, not both")
+
+
+@dataclass(frozen=True)
+class Scorable:
+    """A text with what it answers."""
+
+    reply: str
+    prompt: str
+    system: str
+
+
+def main(argv: list[str]) -> int:
+    """Score every text; the mean stands at the end where there are several."""
+    settings = parse_settings(ScoreSettings, argv, prog="score.py", description=__doc__)
+    scorer = get_scorer(settings.profile)
+    scores = []
+    for item in _read(settings):
+        report = scorer.explain(item.reply, item.prompt, system=item.system)
+        scores.append(report.score)
+        if settings.json:
+            line = json.dumps({"reply": item.reply, **report.as_dict()}, ensure_ascii=False)
+            print(line.encode("utf-8", "replace").decode("utf-8"))
+        else:
+            _show(item, report, explain=settings.explain)
+    if not scores:
+        raise InputError(f"{settings.file or 'standard input'}: holds no text to score")
+    if len(scores) > 1 and not settings.json:
+        from orpo.running.progress import console_out
+
+        console_out.print(f"{len(scores)} texts, mean score {sum(scores) / len(scores):.3f}")
+    return 0
+
+
+def _read(settings: ScoreSettings) -> Iterator[Scorable]:
+    if settings.texts:
+        yield from (Scorable(text, settings.prompt, settings.system) for text in settings.texts)
+        return
+    if settings.file is None and sys.stdin.isatty():
+        raise SettingsError('nothing to score: give a text, such as `score.py "Well done! 🎉"`, or --file')
+    if settings.file is None or str(settings.file) == "-":
+        name, lines = "standard input", sys.stdin.buffer.read()
+    else:
+        name, lines = str(settings.file), settings.file.read_bytes()
+    try:
+        text = lines.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not UTF-8 text (byte {error.start}); convert it first") from None
+    rows = name.endswith((".jsonl", ".ndjson")) or text.lstrip().startswith('{"')
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _row(line, f"{name}, line {number}", settings) if rows else _plain(line, settings)
+
+
+def _plain(line: str, settings: ScoreSettings) -> Scorable:
+    return Scorable(line.rstrip("\r"), settings.prompt, settings.system)
+
+
+def _row(line: str, where: str, settings: ScoreSettings) -> Scorable:
+    """Return the reply, prompt and system message of one JSON row."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: not a JSON object with a reply")
+    messages = row.get("messages")
+    if isinstance(messages, list):
+        row = {**_by_role(messages), **row}
+    reply = next((row[name] for name in _REPLY_COLUMNS if row.get(name) is not None), None)
+    if reply is None:
+        raise InputError(f"{where}: has no reply; name it one of {', '.join(_REPLY_COLUMNS)}")
+    prompt, system = row.get("prompt"), row.get("system")
+    if isinstance(prompt, list):
+        asked = _by_role(prompt)
+        prompt, system = asked.get("prompt"), system or asked.get("system")
+    return Scorable(_text_of(reply, where), _text_of(prompt or settings.prompt, where), str(system or settings.system))
+
+
+def _by_role(messages: list[Any]) -> dict[str, str]:
+    """Return the last user, assistant and system message of a conversation, under the names of columns."""
+    columns = {"user": "prompt", "assistant": "reply", "system": "system"}
+    found: dict[str, str] = {}
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") in columns:
+            found[columns[message["role"]]] = str(message.get("content") or "")
+    return found
+
+
+def _text_of(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        return str(value[-1].get("content") or "")
+    raise InputError(f"{where}: the reply and the prompt must be texts or chat messages, not {type(value).__name__}")
+
+
+def _show(item: Scorable, report: ScoreReport, *, explain: bool) -> None:
+    """Print the score with the text, its emojis marked, and with --explain a line for each part."""
+    from rich.text import Text
+
+    from orpo.running.progress import console_out
+
+    line = Text(f"{report.score:.3f}  ", style=f"bold {_colour(report.score)}")
+    console_out.print(line.append_text(_marked(item.reply)), soft_wrap=True)
+    if explain:
+        width = max(map(len, report.parts), default=0)
+        for name, part in report.parts.items():
+            row = Text(f"  {name:<{width}}  ").append(f"{part.value:.2f}", style=_colour(part.value))
+            console_out.print(row.append(f"  ^{part.weight:<3g}  {_printable(part.reason)}"), soft_wrap=True)
+
+
+def _marked(text: str) -> "Text":
+    """Return the text with its emojis on a coloured ground."""
+    from rich.text import Text
+
+    marked = Text(style="default not bold")
+    position = 0
+    for span in find_emojis(text):
+        marked.append(_printable(text[position : span.start])).append(span.text, style="black on bright_yellow")
+        position = span.end
+    return marked.append(_printable(text[position:]))
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters: a scored text must not move the cursor."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t\u200d" else "\ufffd" for character in text
+    )
+
+
+def _colour(value: float) -> str:
+    return "green" if value >= _GOOD else "yellow" if value >= _FAIR else "red"
+
+
+if __name__ == "__main__":
+    run_command(main)

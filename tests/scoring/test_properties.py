@@ -1,0 +1,105 @@
+"""What holds of the score for any text at all."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orpo.scoring import SCORERS, contains_emoji, count_emojis, find_emojis, get_scorer, strip_emojis
+from orpo.scoring.finding import _candidates
+
+# Pieces that emojis are made of, so that broken and half-built ones come up often.
+PIECES = st.sampled_from(
+    [
+        *'aB 1#*.!?,\n-`~{}[]@"',
+        *"\u200d\ufe0f\ufe0e\u20e3\u00a9\u2122\ufffd\u2764\u27a1\u3030\u303d",
+        *"\U0001f600\U0001f389\U0001f468\U0001f469\U0001f467\U0001f44d\U0001f525\U0001f622\U0001f3f4\U0001f3fd",
+        *"\U0001f1e9\U0001f1ea\U0001f1fa\U0001f1f8\U000e0067\U000e0062\U000e007f",
+        "```",
+        "https://a.b/",
+        "I am so sorry for your loss",
+        "no emojis please",
+        "python function",
+        "- ",
+        "1\ufe0f\u20e3",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    ]
+)
+TEXTS = st.one_of(st.text(max_size=120), st.lists(PIECES, max_size=25).map("".join))
+EMOJIS = st.sampled_from(["😀", "🎉", "😢", "❤️", "👍🏽", "🇩🇪", "👩🏾‍⚕️", "🍕", "1️⃣"])
+WORDS = st.lists(
+    st.sampled_from(["thanks", "so", "happy", "my", "dog", "died", "pizza", "is", "great.", "Oh no!", "code", "\n"]),
+    min_size=1,
+    max_size=30,
+).map(" ".join)
+PROFILES = [name for name in SCORERS if name != "contains_emoji"]
+SLOW_START = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@SLOW_START
+@given(reply=TEXTS, prompt=TEXTS, system=TEXTS)
+@pytest.mark.parametrize("name", SCORERS)
+def test_any_text_scores_in_zero_to_one_and_twice_the_same(name: str, reply: str, prompt: str, system: str) -> None:
+    scorer = get_scorer(name)
+    report = scorer.explain(reply, prompt, system=system)
+    assert 0.0 <= report.score <= 1.0 and math.isfinite(report.score)
+    assert all(0.0 <= part.value <= 1.0 and part.reason for part in report.parts.values())
+    assert scorer.score(reply, prompt, system=system) == report.score
+
+
+@SLOW_START
+@given(text=TEXTS)
+def test_stripping_twice_equals_once_and_leaves_no_emoji(text: str) -> None:
+    once = strip_emojis(text)
+    assert strip_emojis(once) == once
+    assert count_emojis(once) == 0
+    if count_emojis(text) == 0:
+        assert once == text
+
+
+@SLOW_START
+@given(text=TEXTS)
+def test_finding_counting_and_containing_agree(text: str) -> None:
+    spans = find_emojis(text)
+    assert len(spans) == count_emojis(text)
+    assert contains_emoji(text) == float(bool(spans))
+    assert all(text[span.start : span.end] == span.text for span in spans)
+    assert all(first.end <= second.start for first, second in pairwise(spans))
+
+
+@SLOW_START
+@given(text=TEXTS)
+def test_the_fast_scan_finds_what_the_grammar_finds_in_the_whole_text(text: str) -> None:
+    assert find_emojis(text) == list(_candidates(text, 0))
+
+
+@SLOW_START
+@given(words=WORDS, emoji=EMOJIS, place=st.integers(0, 200), own=st.lists(EMOJIS, max_size=3))
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_same_emoji_ten_more_times_never_raises_the_score(
+    name: str, words: str, emoji: str, place: int, own: list[str]
+) -> None:
+    scorer = get_scorer(name)
+    text = f"{words} {''.join(own)}{emoji}"
+    cut = min(place, len(words))
+    for spam in (text + emoji * 10, f"{text} {' '.join([emoji] * 10)}", words[:cut] + emoji * 10 + text[cut:]):
+        assert scorer.score(spam) <= scorer.score(text) + 1e-9
+
+
+@SLOW_START
+@given(words=WORDS, emoji=EMOJIS)
+def test_ten_of_one_emoji_score_below_none(words: str, emoji: str) -> None:
+    scorer = get_scorer("tasteful")
+    assert scorer.score(f"{words} {emoji * 10}") < scorer.score(words)
+
+
+@SLOW_START
+@given(words=WORDS)
+@pytest.mark.parametrize("name", PROFILES)
+def test_plain_text_gains_nothing_by_doubling_or_bullets(name: str, words: str) -> None:
+    scorer = get_scorer(name)
+    plain = scorer.score(words)
+    assert abs(scorer.score(f"{words}\n{words}") - plain) < 0.05
+    assert abs(scorer.score("\n".join(f"- {line}" for line in words.split("\n"))) - plain) < 0.05

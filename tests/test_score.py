@@ -1,0 +1,77 @@
+"""The command `score`."""
+
+import json
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+
+import pytest
+
+from orpo.running.errors import InputError, SettingsError
+from orpo.score import main
+
+
+def test_a_text_is_scored_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", "Congratulations, you earned it! 🎉", "--prompt", "I passed my exam!"]) == 0
+    shown = capsys.readouterr().out
+    assert "Congratulations, you earned it! 🎉" in shown
+    for name in ("relevance", "placement", "obedience", "a screen reader adds 2 words to 4"):
+        assert name in shown
+
+
+def test_a_text_file_is_scored_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "replies.txt"
+    file.write_text("Thank you! 😊\n\nSee you tomorrow.\n", encoding="utf-8")
+    main(["--file", str(file), "--profile", "contains_emoji"])
+    assert "2 texts, mean score 0.500" in capsys.readouterr().out
+
+
+def test_rows_with_prompts_and_messages_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "replies.jsonl"
+    conversation = [
+        {"role": "system", "content": "Never use emojis."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello! 🎉"},
+    ]
+    rows = [
+        {"prompt": "No emojis, please.", "reply": "Hi 😊"},
+        {"messages": conversation},
+        {"prompt": conversation[:2], "completion": conversation[2:]},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    main(["--file", str(file), "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["score"] for line in lines] == [0.0, 0.0, 0.0]
+    assert lines[0]["parts"]["obedience"]["reason"] == "1 where none was asked for"
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO("Thank you! 😊\n".encode())))
+    main(["--json"])
+    assert json.loads(capsys.readouterr().out)["emojis"] == ["😊"]
+
+
+def test_a_scored_text_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["bad \x1b[2J text 🎉"])
+    assert "\x1b[2J" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"reply": 3}\n', "line 1: the reply"),
+        (b'{"reply": "ok"}\n{"nothing": 1}\n', "line 2: has no reply"),
+        (b'{"reply": "ok"}\nnot json\n', "line 2: not JSON"),
+        (b"\xff\xfe\xfa", "not UTF-8"),
+        (b"\n\n", "holds no text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "replies.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        main(["--file", str(file)])
+
+
+def test_texts_and_a_file_together_are_refused() -> None:
+    with pytest.raises(SettingsError, match="--file"):
+        main(["text", "--file", "x.txt"])
