@@ -11,14 +11,14 @@ from typing import Any
 from orpo.scoring import normalise_emoji, strip_emojis
 
 EMOTIONS_RATED = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
-POSITIVE = frozenset(
-    ["admiration", "amusement", "approval", "caring", "desire", "excitement"]
-    + ["gratitude", "joy", "love", "optimism", "pride", "relief"]
-)
-NEGATIVE = frozenset(
-    ["anger", "annoyance", "disappointment", "disapproval", "disgust", "embarrassment"]
-    + ["fear", "grief", "nervousness", "remorse", "sadness"]
-)
+POSITIVE = {
+    *("admiration", "amusement", "approval", "caring", "desire", "excitement"),
+    *("gratitude", "joy", "love", "optimism", "pride", "relief"),
+}
+NEGATIVE = {
+    *("anger", "annoyance", "disappointment", "disapproval", "disgust", "embarrassment"),
+    *("fear", "grief", "nervousness", "remorse", "sadness"),
+}
 USAGE_FILE = Path(__file__).parent / "usage.tsv"
 _KEYWORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]+|:\)|:\(|<3")
 # Words of names that say how a picture looks, not what it means.
