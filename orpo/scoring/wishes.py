@@ -8,22 +8,27 @@ _FORBID = re.compile(
     r"\b(?:no(?: more)?|without|zero|hate|dislike|never|avoid(?:ing)?|refrain from|stop|skip|drop|omit|leave out|"
     r"do(?:es)? ?n[o']?t|do not|must ?n[o']?t|must not|should ?n[o']?t|should not|can ?not|can't|not|free of|"
     r"instead of|rather than)\b"
-    r"(?:(?!\b(?:hesitate|forget|problem|afraid|shy|limit|only|but)\b)[^.!?\n]){0,32}?\bemojis?\b"
+    r"(?:(?!\b(?:hesitate|forget|problem|afraid|shy|limit|only|but|than|too)\b)[^.!?\n]){0,32}?\bemojis?\b"
     r"|\bemojis?[- ](?:free|less)\b|\bemojis? (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b"
+    r"|\bemojis?(?: off\b|: (?:no|off|none)\b)"
     r"|\bplain text only\b|\btext only\b",
     re.IGNORECASE,
 )
+_NOT_ONE = re.compile(r"\bnot (?:a single|one|any) emojis?\b", re.IGNORECASE)
 _NUMBERS = {"a": 1, "an": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "ten": 10}
 _NUMBER = r"(?:an? single |an? |)(\d{1,3}|one|two|three|four|five|ten|single)"
 _COUNT = re.compile(
-    r"\b(at least|at most|no more than|not more than|maximum(?: of)?|max|up to|exactly|precisely|only|just)?\s*"
+    r"\b(at least|at most|no more than|not more than|more than|fewer than|maximum(?: of)?|max|up to|exactly|"
+    r"precisely|only|just)?\s*"
     + _NUMBER
     + r"(?:\s*(?:to|-|–|or)\s*(\d{1,3}|two|three|four|five|ten))?\s+(?:[a-z]+ ){0,2}?emojis?\b",
     re.IGNORECASE,
 )
 _ASK = re.compile(
     r"\b(?:use|using|add|adding|include|including|with|sprinkle|put|insert|write|reply|answer|respond|speak|want|love|"
-    r"need|more|some|few|many|lots of|plenty of|full of|forget|hesitate)\b[^.!?\n]{0,40}?\bemojis?\b"
+    r"need|more|some|few|many|lots of|plenty of|full of|forget|hesitate|contains?|enjoys?|"
+    r"(?<!you )likes?)\b[^.!?\n]{0,40}?\bemojis?\b"
+    r"|\bemojis?(?: on\b|: (?:yes|on)\b)"
     r"|\bemojis? (?:please|welcome)\b|\bemojis? are (?:welcome|encouraged|great)\b",
     re.IGNORECASE,
 )
@@ -59,6 +64,8 @@ def _read_wish(text: str) -> Wish | None:
         return None
     best: tuple[int, Wish] | None = None
     masked = text
+    if _NOT_ONE.search(text):
+        return NO_EMOJI
     for match in _COUNT.finditer(text):
         best = max(best or (-1, NO_EMOJI), (match.start(), _counted(match)), key=lambda found: found[0])
         masked = masked[: match.start()] + " " * (match.end() - match.start()) + masked[match.end() :]
@@ -76,7 +83,15 @@ def _counted(match: re.Match[str]) -> Wish:
     number = _as_number(match[2])
     if bound == "at least":
         return Wish(number, None, number > 3)
-    if bound in ("at most", "no more than", "not more than", "up to", "max") or bound.startswith("maximum"):
+    if bound in (
+        "at most",
+        "no more than",
+        "not more than",
+        "more than",
+        "fewer than",
+        "up to",
+        "max",
+    ) or bound.startswith("maximum"):
         return Wish(0, number)
     if match[3]:
         return Wish(number, max(number, _as_number(match[3])), number > 3)
