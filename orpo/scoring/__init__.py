@@ -9,9 +9,10 @@
 from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.finding import EmojiSpan, contains_emoji, count_emojis, find_emojis, strip_emojis
 from orpo.scoring.report import PartScore, ScoreReport
-from orpo.scoring.scorers import SCORERS, Scorer, get_scorer
+from orpo.scoring.scorers import DEFAULT_SCORER, SCORERS, Scorer, get_scorer
 
 __all__ = [
+    "DEFAULT_SCORER",
     "SCORERS",
     "EmojiSpan",
     "PartScore",
