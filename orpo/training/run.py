@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
@@ -112,7 +112,10 @@ def _run_trainer(
         trainer: Trainer = _load_builder(settings.trainer)(
             model, tokenizer, data.train, data.evaluation, settings, folder, watchers
         )
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint and _is_at_its_end(checkpoint):
+            _restore(trainer, checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.raise_if_asked()
     return trainer
 
@@ -134,6 +137,17 @@ def _finish(
     record.metrics, record.facts = metrics, counts
     record.write(folder)
     return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
+
+
+def _is_at_its_end(checkpoint: Path) -> bool:
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return bool(state.global_step >= state.max_steps)
+
+
+def _restore(trainer: Trainer, checkpoint: Path) -> None:
+    """Take weights and log of a run that was killed after its last step: Trainer would add a step to it."""
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    trainer._load_from_checkpoint(str(checkpoint))
 
 
 def _reward_pairs(data: TrainingData, settings: TrainSettings) -> list[RewardPair]:
