@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from orpo.training.folded_lora import fold
@@ -32,7 +32,7 @@ from orpo.training.pair_batches import (
 from orpo.training.pair_scoring import best_layout
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import trainer_arguments
+from orpo.training.trainer_arguments import keep_to_one_gpu, remove_console_callbacks, trainer_arguments
 
 DEFAULT_TOKEN_BUDGET: Final = {"cpu": 2048, "mps": 4096, "cuda": 16384}
 """Most tokens of a forward pass, where they fit into memory: more would make the products no faster."""
@@ -298,8 +298,7 @@ def build_trainer(
     # A step is one batch here, cut by the token budget: accumulation is only another word for a larger batch.
     shared["per_device_train_batch_size"] *= shared.pop("gradient_accumulation_steps")
     arguments = TrainingArguments(**shared)
-    if torch.cuda.is_available():
-        arguments._n_gpu = 1  # several GPUs go through `accelerate launch`, never through nn.DataParallel
+    keep_to_one_gpu(arguments)
     layout = best_layout(model)
     fold(model)
     limit = DEFAULT_TOKEN_BUDGET.get(arguments.device.type, 4096)
@@ -320,6 +319,5 @@ def build_trainer(
         token_budget=token_budget,
         onednn=settings.onednn,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    remove_console_callbacks(trainer)
     return trainer

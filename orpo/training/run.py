@@ -112,9 +112,7 @@ def _run_trainer(
         trainer: Trainer = _load_builder(settings.trainer)(
             model, tokenizer, data.train, data.evaluation, settings, folder, watchers
         )
-        if checkpoint and _is_at_its_end(checkpoint):
-            _restore(trainer, checkpoint)
-        else:
+        if not (checkpoint and _restore_if_at_its_end(trainer, checkpoint)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.raise_if_asked()
     return trainer
@@ -139,15 +137,14 @@ def _finish(
     return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
 
 
-def _is_at_its_end(checkpoint: Path) -> bool:
-    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    return bool(state.global_step >= state.max_steps)
-
-
-def _restore(trainer: Trainer, checkpoint: Path) -> None:
+def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
     """Take weights and log of a run that was killed after its last step: Trainer would add a step to it."""
-    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    trainer.state = state
     trainer._load_from_checkpoint(str(checkpoint))
+    return True
 
 
 def _reward_pairs(data: TrainingData, settings: TrainSettings) -> list[RewardPair]:

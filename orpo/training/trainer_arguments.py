@@ -2,10 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orpo.running.errors import SettingsError
 from orpo.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
 
 _EVALUATIONS = 4
 
@@ -73,6 +76,22 @@ def trainer_arguments(
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": on_gpu,
     }
+
+
+def keep_to_one_gpu(arguments: "TrainingArguments") -> None:
+    """Have each process use one GPU: several go through `accelerate launch`, never through nn.DataParallel."""
+    import torch
+
+    if torch.cuda.is_available():
+        arguments._n_gpu = 1
+
+
+def remove_console_callbacks(trainer: "Trainer") -> None:
+    """Take out what Trainer prints with: orpo/training/monitors.py shows the progress."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
 
 
 def _uses_cuda(settings: TrainSettings) -> bool:

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import trainer_arguments
+from orpo.training.trainer_arguments import keep_to_one_gpu, remove_console_callbacks, trainer_arguments
 
 _IGNORED = -100
 
@@ -85,8 +84,7 @@ def build_trainer(
     )
     # disable_dropout would silently switch the adapter's own dropout off; the base model's is off already.
     arguments = ORPOConfig(**shared, beta=settings.beta, max_length=settings.max_length, disable_dropout=False)
-    if torch.cuda.is_available():
-        arguments._n_gpu = 1  # several GPUs go through `accelerate launch`, never through nn.DataParallel
+    keep_to_one_gpu(arguments)
     trainer = PairOrpoTrainer(
         model=model,
         args=arguments,
@@ -96,8 +94,7 @@ def build_trainer(
         callbacks=list(callbacks),
         nll=settings.nll,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    remove_console_callbacks(trainer)
     return trainer
 
 

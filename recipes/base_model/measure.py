@@ -11,7 +11,6 @@ import json
 import math
 import random
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,32 +33,25 @@ CONDITIONS = {
 }
 
 
-def repeats_itself(text: str, size: int = 4, times: int = 3) -> bool:
-    """Whether some `size`-gram of words occurs at least `times` times."""
-    words = text.lower().split()
-    counts = Counter(tuple(words[i : i + size]) for i in range(len(words) - size + 1))
-    return max(counts.values(), default=0) >= times
-
-
 def measure_condition(model, tokenizer, prompts: list[str], systems: list[str | None], seed: int) -> dict:
     """Rates over the replies to `prompts`, whose system prompts take turns."""
     from orpo.chat_model.messages import user_message, with_system
     from orpo.chat_model.replies import Sampling, generate_replies
-    from orpo.scoring import count_emojis
+    from orpo.evaluation.held_out import measure_replies
 
     chats = [with_system(systems[i % len(systems)], user_message(p)) for i, p in enumerate(prompts)]
     began = time.time()
     replies = generate_replies(model, tokenizer, chats, Sampling(max_new_tokens=80), seed=seed, batch_size=50)
     seconds = time.time() - began
-    counts = [count_emojis(r.text) for r in replies]
+    measures = measure_replies(replies, seconds)
     return {
-        "with_emoji": np.mean([c > 0 for c in counts]).item(),
-        "emojis_per_reply": np.mean(counts).item(),
-        "most_emojis": max(counts),
-        "ended_by_eos": np.mean([r.finished for r in replies]).item(),
-        "repeats_4gram_3_times": np.mean([repeats_itself(r.text) for r in replies]).item(),
+        "with_emoji": measures.emoji_rate,
+        "emojis_per_reply": measures.mean_emojis,
+        "most_emojis": measures.max_emojis,
+        "ended_by_eos": measures.finished_share,
+        "repeats_4gram_3_times": measures.repeated_share,
         "words_per_reply": np.mean([len(r.text.split()) for r in replies]).item(),
-        "tokens_per_second": sum(r.tokens for r in replies) / seconds,
+        "tokens_per_second": measures.tokens_per_second,
         "replies": [r.text for r in replies],
     }
 
