@@ -4,9 +4,9 @@
     uv run orpo/generate.py --prompts my_prompts.csv --limit 100 --out data/mine
     uv run orpo/generate.py --emoji-model openai:NAME --base-url http://127.0.0.1:8000/v1
 
-The reply that the scorer likes better is `chosen`, the other one `rejected`. Every reply is kept from the moment it is
-written, so the same command goes on where an earlier one was stopped. The key of an endpoint is read from the
-environment variable OPENAI_API_KEY.
+The reply that the scorer likes better is `chosen`, the other one `rejected`; the clearest pairs stand first. Every
+reply is kept from the moment it is written, so the same command goes on where an earlier one was stopped. The key of an
+endpoint is read from the environment variable OPENAI_API_KEY.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from orpo.running.command_line import run_command
 from orpo.running.errors import InputError, SettingsError
 from orpo.running.places import default_data_folder
 from orpo.running.settings import parse_settings, require, setting
-from orpo.scoring import SCORERS
+from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
     from orpo.preferences.pair_records import PreferencePair
@@ -61,8 +61,8 @@ class GenerateSettings:
     device: str = setting("auto", "auto, cpu, cuda or mps")
     dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
     trust_remote_code: bool = setting(False, "run Python code that comes with a model")
-    scorer: str = setting("contains_emoji", "which score decides what is chosen", choices=SCORERS)
-    min_margin: float = setting(0.0, "drop pairs whose scores differ by less")
+    scorer: str = setting(DEFAULT_SCORER, "which score decides what is chosen", choices=SCORERS)
+    min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance")
     reuse_replies: bool = setting(True, "take replies that an earlier run kept, where they are the same request")
     out: Path | None = setting(None, "folder to write to (default: data/preferences)", short="-o")
     overwrite: bool = setting(False, "replace an earlier result in --out")
@@ -243,7 +243,8 @@ def _make_pairs(
             dropped.append(made)
         else:
             pairs.append(made)
-    return pairs
+    # The clearest first, so that `train.py --limit` takes the best of them; training shuffles them anyway.
+    return sorted(pairs, key=lambda pair: pair.rejected_score - pair.chosen_score)
 
 
 def _public_name(name: str) -> str:
@@ -267,7 +268,7 @@ def _save(
 
     from orpo.preferences.dataset_card import write_card
     from orpo.preferences.pair_records import write_pairs
-    from orpo.preferences.pairing import count_reasons, measure_side
+    from orpo.preferences.pairing import count_reasons, measure_side, spread
     from orpo.running.output_folder import new_folder
     from orpo.running.run_record import fingerprint_rows, settings_as_plain
 
@@ -276,11 +277,12 @@ def _save(
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         raise InputError(f"no pair came out of {len(prompts)} prompts ({why}); see the replies with other settings")
     sides = {
-        "chosen": measure_side([pair.chosen[0]["content"] for pair in pairs]),
-        "rejected": measure_side([pair.rejected[0]["content"] for pair in pairs]),
-        "emoji writer": measure_side([row.emoji.text for row in written if not row.emoji.failure]),
-        "plain writer": measure_side([row.plain.text for row in written if not row.plain.failure]),
+        "chosen": measure_side([p.chosen[0]["content"] for p in pairs], [p.chosen_score for p in pairs]),
+        "rejected": measure_side([p.rejected[0]["content"] for p in pairs], [p.rejected_score for p in pairs]),
     }
+    for name in ("emoji", "plain"):
+        replies = [reply for row in written if not (reply := getattr(row, name)).failure]
+        sides[f"{name} writer"] = measure_side([r.text for r in replies], [r.score for r in replies])
     record.metrics = {"prompts": len(prompts), "pairs": len(pairs), "dropped": reasons, "sides": sides}
     record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
     record.device = str(run.models.device)
@@ -292,7 +294,7 @@ def _save(
         with (folder / "dropped.jsonl").open("w", encoding="utf-8") as stream:
             stream.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
         record.write(folder)
-    _print_result(out, record.metrics, pairs[: settings.samples])
+    _print_result(out, record.metrics, spread(pairs, settings.samples))
 
 
 def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
@@ -302,17 +304,17 @@ def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferenceP
     counts = [["prompts", metrics["prompts"]], ["pairs", metrics["pairs"]]]
     counts += [[f"dropped: {reason}", count] for reason, count in metrics["dropped"].items()]
     print_table(["preference pairs", "count"], counts)
-    columns = ["side", "with an emoji", "emojis per reply", "words per reply", "longest, words"]
+    columns = ["means per reply", "with an emoji", "emojis", "score", "words", "most words"]
     rows = [
-        [name, f"{side['emoji_rate']:.1%}", round(side["mean_emojis"], 2), round(side["mean_words"], 1),
-         int(side["longest_words"])]
+        [name, f"{side['emoji_rate']:.1%}", round(side["mean_emojis"], 2), round(side["mean_score"], 2),
+         round(side["mean_words"], 1), int(side["longest_words"])]
         for name, side in metrics["sides"].items()
     ]  # fmt: skip
     print_table(columns, rows)
     for pair in samples:
         console_out.print(f"\nprompt    {pair.prompt[-1]['content']}", soft_wrap=True)
-        console_out.print(f"chosen    {pair.chosen[0]['content']}", soft_wrap=True)
-        console_out.print(f"rejected  {pair.rejected[0]['content']}", soft_wrap=True)
+        console_out.print(f"chosen    {pair.chosen_score:.2f}  {pair.chosen[0]['content']}", soft_wrap=True)
+        console_out.print(f"rejected  {pair.rejected_score:.2f}  {pair.rejected[0]['content']}", soft_wrap=True)
     console_out.print(f"\n{metrics['pairs']} pairs are in {out}", soft_wrap=True)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orpo.running.command_line import run_command
 from orpo.running.errors import InputError, SettingsError
 from orpo.running.settings import parse_settings, require, setting
+from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
     from orpo.chat_model.replies import Sampling
@@ -54,6 +55,7 @@ class InferenceSettings:
     repetition_penalty: float = setting(1.0, "above 1 makes words that the reply already holds less likely")
     max_new_tokens: int = setting(80, "longest reply in tokens")
     seed: int = setting(0, "the same seed gives the same replies")
+    scorer: str = setting(DEFAULT_SCORER, "the score of the replies", choices=SCORERS)
     batch_size: int = setting(16, "prompts at once; changes the speed, not the replies")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     dtype: str = setting("auto", "number format of the weights", choices=["auto", "float32", "bfloat16", "float16"])
@@ -208,6 +210,7 @@ def _compare(
             batch_size=settings.batch_size,
             system=settings.system,
             texts=plain_texts() if settings.summary or settings.report else (),
+            scorer=settings.scorer,
             on_batch=advance,
         )
 

@@ -61,7 +61,7 @@ def prompts_file(tmp_path: Path) -> Path:
 
 def flags(server: Any, *more: object) -> list[str]:
     endpoint = ["--emoji-model", "openai:one", "--plain-model", "openai:two", "--base-url", server.url]
-    return [*endpoint, "--retries", "0", *map(str, more)]
+    return [*endpoint, "--retries", "0", "--scorer", "contains_emoji", *map(str, more)]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -110,6 +110,38 @@ def test_a_run_writes_pairs_dataset_card_record_and_what_was_dropped(
     shown = capsys.readouterr().out
     for word in ("dropped: same text", "with an emoji", "100.0%", "About I passed my exam! 🎉", str(out)):
         assert word in shown.replace("\n", ""), word
+
+
+def test_by_default_the_tasteful_score_chooses_orders_and_filters(
+    parts: ModuleType, server: Any, tmp_path: Path
+) -> None:
+    """Spam loses against none, a fitting emoji wins, a wish for no emoji is obeyed, and the clearest pair is first."""
+    answers = {
+        "I passed my exam!": ("Congratulations on your exam! 🎉", "Congratulations on your exam!"),
+        "Good night": ("Sleep well! " + "🌙🐝🚽🍕" * 8, "Sleep well!"),
+        "Hello! No emojis please.": ("Hello, nice to meet you! 👋", "Hello, nice to meet you!"),
+        "Is it late?": ("It is ten to nine 🎻🦷", "It is ten to nine."),
+    }
+    server.script = lambda request, number: parts.Answer(
+        answers[request["messages"][-1]["content"]][request["model"] == "two"]
+    )
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(answers), encoding="utf-8")
+    arguments = [flag for flag in flags(server, "--prompts", prompts) if flag not in ("--scorer", "contains_emoji")]
+    assert main([*arguments, "--out", str(tmp_path / "all")]) == 0
+    pairs = lines(tmp_path / "all" / "pairs.jsonl")
+    chosen = {pair["prompt"][0]["content"]: pair["chosen"][0]["content"] for pair in pairs}
+    better = {"I passed my exam!": 0, "Good night": 1, "Hello! No emojis please.": 1}
+    assert {prompt: chosen[prompt] for prompt in better} == {p: answers[p][side] for p, side in better.items()}
+    margins = [pair["chosen_score"] - pair["rejected_score"] for pair in pairs]
+    assert margins == sorted(margins, reverse=True) and margins[-1] < margins[0]
+    assert pairs[0]["prompt"][0]["content"] == "Hello! No emojis please."
+
+    between = str((margins[-1] + margins[-2]) / 2)
+    assert main([*arguments, "--out", str(tmp_path / "some"), "--min-margin", between]) == 0
+    assert lines(tmp_path / "some" / "pairs.jsonl") == pairs[:-1]
+    reasons = [row["reason"] for row in lines(tmp_path / "some" / "dropped.jsonl")]
+    assert reasons == ["margin below --min-margin"]
 
 
 def test_an_earlier_result_stays_until_the_new_one_is_whole(
@@ -178,7 +210,7 @@ def test_the_embedded_model_makes_pairs_by_itself(
     assert main(["--limit", "40", "--device", "cpu"]) == 0
     pairs = lines(orpo_home / "data" / "preferences" / "pairs.jsonl")
     assert len(pairs) >= 20
-    assert all(pair["chosen_score"] == 1.0 and pair["rejected_score"] == 0.0 for pair in pairs)
+    assert all(pair["chosen_score"] >= pair["rejected_score"] + 0.1 for pair in pairs)
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

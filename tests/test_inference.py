@@ -72,7 +72,7 @@ def test_json_gives_lines_and_nothing_else(trained: Path, capsys: pytest.Capture
     assert main(["--json", "--prompt", "hello", "--prompt", "thank you", "good news", *SHORT]) == 0
     *rows, last = json_lines(capsys.readouterr().out)
     assert [row["prompt"] for row in rows] == ["hello", "thank you", "good news"]
-    assert set(rows[0]["base"]) == set(rows[0]["tuned"]) == {"text", "finished", "tokens", "emojis"}
+    assert set(rows[0]["base"]) == set(rows[0]["tuned"]) == {"text", "finished", "tokens", "emojis", "score"}
     assert last["summary"]["tuned"]["replies"] == 3 and last["adapter"] == str(trained)
 
 

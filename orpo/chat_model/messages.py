@@ -16,6 +16,16 @@ def user_message(text: str) -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
+def last_message(messages: Sequence[Message]) -> str:
+    """Return what was said last, which is what a reply answers."""
+    return messages[-1]["content"]
+
+
+def system_message(messages: Sequence[Message]) -> str:
+    """Return the conversation's system prompt, empty if it has none."""
+    return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
+
+
 def with_system(text: str | None, messages: Sequence[Message]) -> list[Message]:
     """Return the conversation with this system prompt in place of any it has; None or blank leaves it as it is."""
     if not text or not text.strip():

@@ -1,7 +1,8 @@
 """Base against tuned on held-out prompts: one model in memory, its adapter off and on.
 
-The measures answer three questions. Does the tuned model use emojis, and not too many? Are its replies still replies
-(ended, not repeating themselves)? Does it still know its language (perplexity on plain text that no run trains on)?
+The measures answer four questions. Does the tuned model use emojis, and not too many? Does it use them well (the score
+and its parts)? Are its replies still replies (ended, not repeating themselves)? Does it still know its language
+(perplexity on plain text that no run trains on)?
 """
 
 import math
@@ -10,15 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from orpo.chat_model.log_probs import completion_log_probs
-from orpo.chat_model.messages import encode_text, user_message, with_system
+from orpo.chat_model.messages import Message, encode_text, last_message, system_message, user_message, with_system
 from orpo.chat_model.replies import Reply, Sampling, generate_replies
 from orpo.preferences.prompts import Prompt
-from orpo.scoring import count_emojis
+from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, get_scorer, mean_scores
 
 BASE: Final = "base"
 TUNED: Final = "tuned"
@@ -42,6 +43,7 @@ class Measures:
         mean_tokens: Tokens per reply.
         tokens_per_second: Speed of generation, in batches, after a warm-up.
         perplexity: Per token on held-out plain text; None where it was not measured.
+        scores: Mean score as `total`, and the mean of each of its parts.
     """
 
     replies: int
@@ -54,14 +56,16 @@ class Measures:
     mean_tokens: float
     tokens_per_second: float
     perplexity: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Side:
-    """The replies of one side, in the order of the prompts, and their measures."""
+    """The replies of one side and their scores, in the order of the prompts, and their measures."""
 
     name: str
     replies: list[Reply]
+    reports: list[ScoreReport]
     measures: Measures
 
 
@@ -72,6 +76,7 @@ class Comparison:
     prompts: list[Prompt]
     base: Side
     tuned: Side | None
+    scorer: str = DEFAULT_SCORER
 
     def sides(self) -> list[Side]:
         """Return the sides there are, base first."""
@@ -84,7 +89,7 @@ class Comparison:
                 "prompt_id": prompt.prompt_id,
                 "category": prompt.category,
                 "prompt": prompt.text,
-                **{side.name: _reply_row(side.replies[index]) for side in self.sides()},
+                **{side.name: _reply_row(side.replies[index], side.reports[index]) for side in self.sides()},
             }
             for index, prompt in enumerate(self.prompts)
         ]
@@ -116,6 +121,7 @@ def compare(
     batch_size: int = 16,
     system: str | None = None,
     texts: Sequence[str] = (),
+    scorer: str = DEFAULT_SCORER,
     on_batch: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Have the base, and the tuned model if there is an adapter, answer the same prompts with the same seed.
@@ -129,6 +135,7 @@ def compare(
         batch_size: Prompts at once.
         system: A system prompt for both sides.
         texts: Plain text to measure perplexity on; none measured if empty.
+        scorer: The score of each reply.
         on_batch: Called after each batch with its size.
     """
     conversations = [with_system(system, prompt.conversation()) for prompt in prompts]
@@ -142,15 +149,32 @@ def compare(
             )
             seconds = time.perf_counter() - started
             perplexity = measure_perplexity(model, tokenizer, texts, batch_size=batch_size) if texts else None
-        return Side(name, replies, measure_replies(replies, seconds, perplexity))
+        reports = score_replies(scorer, conversations, replies)
+        return Side(name, replies, reports, measure_replies(replies, seconds, perplexity, reports))
 
     has_adapter = hasattr(model, "disable_adapter")
     base = measure(BASE, model.disable_adapter() if has_adapter else nullcontext())
     tuned = measure(TUNED, nullcontext()) if has_adapter else None
-    return Comparison(list(prompts), base, tuned)
+    return Comparison(list(prompts), base, tuned, scorer)
 
 
-def measure_replies(replies: Sequence[Reply], seconds: float, perplexity: float | None = None) -> Measures:
+def score_replies(
+    scorer: str, conversations: Sequence[Sequence[Message]], replies: Sequence[Reply]
+) -> list[ScoreReport]:
+    """Return the report of each reply, in the light of what it answers and of the system prompt."""
+    judge = get_scorer(scorer)
+    return [
+        judge.explain(reply.text, last_message(messages), system=system_message(messages))
+        for messages, reply in zip(conversations, replies, strict=True)
+    ]
+
+
+def measure_replies(
+    replies: Sequence[Reply],
+    seconds: float,
+    perplexity: float | None = None,
+    reports: Sequence[ScoreReport] = (),
+) -> Measures:
     """Return the measures of replies that took so many seconds."""
     count = max(1, len(replies))
     emojis = [count_emojis(reply.text) for reply in replies]
@@ -166,6 +190,7 @@ def measure_replies(replies: Sequence[Reply], seconds: float, perplexity: float 
         mean_tokens=tokens / count,
         tokens_per_second=tokens / max(seconds, 1e-9),
         perplexity=perplexity,
+        scores=mean_scores(reports),
     )
 
 
@@ -190,5 +215,5 @@ def measure_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batc
     return math.exp(min(-total / max(1, tokens), 700.0))  # 700: the largest whose exp is finite
 
 
-def _reply_row(reply: Reply) -> dict[str, Any]:
-    return {**asdict(reply), "emojis": count_emojis(reply.text)}
+def _reply_row(reply: Reply, report: ScoreReport) -> dict[str, Any]:
+    return {**asdict(reply), "emojis": count_emojis(reply.text), "score": report.as_dict()}

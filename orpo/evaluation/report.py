@@ -13,24 +13,24 @@ from orpo.chat_model.replies import printable
 from orpo.evaluation.held_out import Comparison, Measures
 from orpo.evaluation.picture import draw_comparison
 from orpo.running.progress import console_out
-from orpo.scoring import count_emojis
+from orpo.scoring import DEFAULT_SCORER, count_emojis
 
 REPORT_NAME: Final = "report.json"
 PICTURE_NAME: Final = "report.svg"
 
 
 def print_side_by_side(comparison: Comparison, count: int, *, console: Console | None = None) -> None:
-    """Print the first `count` prompts with the replies of each side and how many emojis these hold."""
+    """Print the first `count` prompts with the replies of each side, how many emojis these hold, and their score."""
     table = Table(show_lines=True, expand=True)
     table.add_column("prompt", ratio=3, overflow="fold")
     for side in comparison.sides():
         table.add_column(side.name, ratio=4, overflow="fold")
-        table.add_column("emojis", justify="right", width=6)
+        table.add_column("emojis, score", justify="right", width=6)
     for index, prompt in enumerate(comparison.prompts[:count]):
         cells: list[Text] = [Text(printable(prompt.text))]
         for side in comparison.sides():
-            text = side.replies[index].text
-            cells += [Text(printable(text) or "(empty)"), Text(str(count_emojis(text)))]
+            text, score = side.replies[index].text, side.reports[index].score
+            cells += [Text(printable(text) or "(empty)"), Text(f"{count_emojis(text)}\n{score:.2f}")]
         table.add_row(*cells)
     (console or console_out).print(table)
 
@@ -41,12 +41,12 @@ def print_summary(comparison: Comparison, *, title: str = "", console: Console |
     table.add_column("measure")
     for side in comparison.sides():
         table.add_column(side.name, justify="right")
-    for name, *values in summary_lines([side.measures for side in comparison.sides()]):
+    for name, *values in summary_lines([side.measures for side in comparison.sides()], comparison.scorer):
         table.add_row(Text(name), *map(Text, values))
     (console or console_out).print(table)
 
 
-def summary_lines(measures: Sequence[Measures]) -> list[tuple[str, ...]]:
+def summary_lines(measures: Sequence[Measures], scorer: str = DEFAULT_SCORER) -> list[tuple[str, ...]]:
     """Return the lines of the summary: what is measured, then its value for each side as text."""
     lines: list[tuple[str, ...]] = [
         ("replies", *(str(side.replies) for side in measures)),
@@ -61,12 +61,15 @@ def summary_lines(measures: Sequence[Measures]) -> list[tuple[str, ...]]:
     ]
     if any(side.perplexity is not None for side in measures):
         lines.append(("perplexity on plain text", *(_perplexity(side, measures[0]) for side in measures)))
+    for part in measures[0].scores:
+        name = f"score ({scorer})" if part == "total" else f"  {part}"
+        lines.append((name, *(f"{side.scores[part]:.2f}" for side in measures)))
     return lines
 
 
 def write_report(folder: Path, comparison: Comparison, facts: dict[str, Any]) -> None:
     """Write report.json (facts, measures, every reply) and the picture into a folder."""
-    content = {**facts, "summary": comparison.summary(), "replies": comparison.rows()}
+    content = {**facts, "scorer": comparison.scorer, "summary": comparison.summary(), "replies": comparison.rows()}
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
     (folder / PICTURE_NAME).write_text(draw_comparison(comparison), encoding="utf-8")

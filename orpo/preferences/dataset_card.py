@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orpo.preferences.pair_records import PreferencePair
+from orpo.preferences.pairing import spread
 
 _HEADER = """\
 ---
@@ -30,12 +31,13 @@ def write_card(
         _HEADER,
         "# Preference pairs: emojis used well\n",
         f"{len(pairs)} pairs from {metrics['prompts']} prompts. Two writers answered every prompt; `chosen` is the "
-        f"reply that the scorer `{settings['scorer']}` scored higher, `rejected` the other one.\n",
+        f"reply that the scorer `{settings['scorer']}` scored higher, `rejected` the other one; the clearest pairs "
+        "stand first.\n",
         _writers(settings),
         _columns(),
         _sides(sides),
         _dropped(dropped),
-        _examples(pairs[:3]),
+        _examples(spread(pairs, 3)),
         "The replies were written by the models named above, and their terms apply to what they wrote. "
         "`run.json` holds all settings, versions and measurements; `dropped.jsonl` the prompts that made no pair.\n",
     ]
@@ -59,10 +61,10 @@ def _columns() -> str:
 
 
 def _sides(sides: Mapping[str, Mapping[str, float]]) -> str:
-    lines = ["| side | with an emoji | emojis per reply | words per reply |", "|---|---|---|---|"]
+    lines = ["| side | with an emoji | emojis per reply | score | words per reply |", "|---|---|---|---|---|"]
     for name, side in sides.items():
-        rate, emojis, words = side["emoji_rate"], side["mean_emojis"], side["mean_words"]
-        lines.append(f"| {name} | {rate:.1%} | {emojis:.2f} | {words:.1f} |")
+        rate, emojis, score, words = (side[key] for key in ("emoji_rate", "mean_emojis", "mean_score", "mean_words"))
+        lines.append(f"| {name} | {rate:.1%} | {emojis:.2f} | {score:.2f} | {words:.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +80,9 @@ def _examples(pairs: Sequence[PreferencePair]) -> str:
         {
             "prompt": pair.prompt[-1]["content"],
             "chosen": pair.chosen[0]["content"],
+            "chosen_score": round(pair.chosen_score, 3),
             "rejected": pair.rejected[0]["content"],
+            "rejected_score": round(pair.rejected_score, 3),
         }
         for pair in pairs
     ]

@@ -125,15 +125,22 @@ def split_repeated(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Droppe
     return kept, dropped
 
 
-def measure_side(texts: Sequence[str]) -> dict[str, float]:
-    """Return what is worth knowing of one side's replies: emojis and length."""
+def spread(pairs: Sequence[PreferencePair], count: int) -> list[PreferencePair]:
+    """Return `count` pairs from all over the list, since its first ones are the clearest and not the usual ones."""
+    step = max(1, len(pairs) // max(1, count))
+    return list(pairs[step // 2 :: step][:count])
+
+
+def measure_side(texts: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Return what is worth knowing of one side's replies: emojis, score and length."""
     if not texts:
-        return {"emoji_rate": 0.0, "mean_emojis": 0.0, "mean_words": 0.0, "longest_words": 0.0}
+        return {"emoji_rate": 0.0, "mean_emojis": 0.0, "mean_score": 0.0, "mean_words": 0.0, "longest_words": 0.0}
     emojis = [count_emojis(text) for text in texts]
     words = [len(text.split()) for text in texts]
     return {
         "emoji_rate": fmean(count > 0 for count in emojis),
         "mean_emojis": fmean(emojis),
+        "mean_score": fmean(scores),
         "mean_words": fmean(words),
         "longest_words": float(max(words)),
     }

@@ -12,7 +12,7 @@ from distilabel.steps import GeneratorStep, Step, StepInput
 from distilabel.steps.tasks import TextGeneration
 from pydantic import PrivateAttr
 
-from orpo.chat_model.messages import with_system
+from orpo.chat_model.messages import system_message, with_system
 from orpo.preferences.prompts import Prompt
 from orpo.preferences.thread_pipeline import ThreadPipeline
 from orpo.preferences.writers import WriterSpec, WritingRun, make_llm
@@ -60,7 +60,7 @@ class LoadPrompts(GeneratorStep):  # type: ignore[misc]
     @property
     def outputs(self) -> list[str]:
         """Return the columns of a prompt."""
-        return ["prompt_id", "instruction", "messages"]
+        return ["prompt_id", "instruction", "system", "messages"]
 
     def process(self, offset: int = 0) -> Iterator[tuple[list[Row], bool]]:
         """Yield batches of rows, and whether a batch is the last."""
@@ -68,7 +68,12 @@ class LoadPrompts(GeneratorStep):  # type: ignore[misc]
         for start in range(offset, len(prompts), self.batch_size):
             batch = prompts[start : start + self.batch_size]
             rows = [
-                {"prompt_id": prompt.prompt_id, "instruction": prompt.text, "messages": prompt.conversation()}
+                {
+                    "prompt_id": prompt.prompt_id,
+                    "instruction": prompt.text,
+                    "system": system_message(prompt.conversation()),
+                    "messages": prompt.conversation(),
+                }
                 for prompt in batch
             ]
             yield rows, start + self.batch_size >= len(prompts)
@@ -95,7 +100,7 @@ class ScoreReplies(Step):  # type: ignore[misc]
     @property
     def inputs(self) -> list[str]:
         """Return the columns that both writers hand on."""
-        return ["prompt_id", "instruction"]
+        return ["prompt_id", "instruction", "system"]
 
     @property
     def outputs(self) -> list[str]:
@@ -118,7 +123,7 @@ class ScoreReplies(Step):  # type: ignore[misc]
                 text = joined[f"{name}_reply"]
                 row[name] = WrittenReply(
                     text,
-                    scorer.score(text, joined["instruction"]),
+                    scorer.score(text, joined["instruction"], system=joined["system"]),
                     joined[f"llm_{name}_writer_finished"],
                     joined[f"llm_{name}_writer_failure"],
                 )

@@ -8,7 +8,7 @@
 
 from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.finding import EmojiSpan, contains_emoji, count_emojis, find_emojis, strip_emojis
-from orpo.scoring.report import PartScore, ScoreReport
+from orpo.scoring.report import PartScore, ScoreReport, mean_scores
 from orpo.scoring.scorers import DEFAULT_SCORER, SCORERS, Scorer, get_scorer
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "emoji_name",
     "find_emojis",
     "get_scorer",
+    "mean_scores",
     "normalise_emoji",
     "strip_emojis",
 ]

@@ -1,5 +1,6 @@
 """What a score says about itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -32,3 +33,13 @@ class ScoreReport:
                 for name, part in self.parts.items()
             },
         }
+
+
+def mean_scores(reports: Sequence[ScoreReport]) -> dict[str, float]:
+    """Return the mean score of several replies as `total`, and the mean of each part under its name."""
+    if not reports:
+        return {}
+    columns = {"total": [report.score for report in reports]}
+    for name in reports[0].parts:
+        columns[name] = [report.parts[name].value for report in reports]
+    return {name: sum(values) / len(values) for name, values in columns.items()}

@@ -1,8 +1,7 @@
-"""What can be found wrong before torch is even imported: the output folder, the scorer, and the text of the pairs."""
+"""What can be found wrong before torch is even imported: the output folder and the text of the pairs."""
 
 from orpo.preferences.row_sources import Rows
 from orpo.running.output_folder import check_output_folder
-from orpo.scoring import get_scorer
 from orpo.training.pairs import read_checked_pairs
 from orpo.training.settings import TrainSettings
 
@@ -11,5 +10,4 @@ def check_and_read(settings: TrainSettings) -> Rows:
     """Return the rows to train on; a user's mistake is told within a second, not after the libraries are loaded."""
     if not settings.resume:
         check_output_folder(settings.run_folder, overwrite=settings.overwrite)
-    get_scorer(settings.scorer)
     return read_checked_pairs(settings)

@@ -1,4 +1,4 @@
-"""What the model says at each evaluation: emoji rate and sample replies on held-out prompts, and the reward R(y)."""
+"""What the model says at each evaluation: replies to held-out prompts with their score, and the reward R(y)."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from orpo.chat_model.messages import Message
+from orpo.chat_model.messages import Message, last_message, system_message
 from orpo.chat_model.replies import Reply, Sampling, generate_replies
-from orpo.scoring import count_emojis, get_scorer
+from orpo.scoring import ScoreReport, count_emojis, get_scorer, mean_scores
 from orpo.training.monitors import StopRequest, TensorBoardMonitor
 from orpo.training.reward import rewards
 from orpo.training.settings import TrainSettings
@@ -85,8 +85,13 @@ class ReplyProbe(TrainerCallback):
         replies = generate_replies(
             model, self._tokenizer, self._conversations, self._sampling, seed=self._settings.seed, batch_size=32
         )
-        self._board.text(step, "replies", _as_table(self._conversations, replies))
-        return emoji_figures(replies)
+        scorer = get_scorer(self._settings.scorer)
+        reports = [
+            scorer.explain(reply.text, last_message(messages), system=system_message(messages))
+            for messages, reply in zip(self._conversations, replies, strict=True)
+        ]
+        self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
+        return emoji_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 
     def _probe_rewards(self, model: Any) -> dict[str, float]:
         if not self._pairs:
@@ -99,8 +104,9 @@ class ReplyProbe(TrainerCallback):
         scorer = get_scorer(self._settings.scorer)
         for pair, reply in zip(self._pairs, replies, strict=True):
             ids.append([pair.tokens.chosen_ids, pair.tokens.rejected_ids, self._reply_ids(pair, reply)])
-            question = pair.prompt[-1]["content"]
-            scores.append([scorer.score(text, question) for text in (pair.chosen, pair.rejected, reply.text)])
+            question, system = last_message(pair.prompt), system_message(pair.prompt)
+            texts = (pair.chosen, pair.rejected, reply.text)
+            scores.append([scorer.score(text, question, system=system) for text in texts])
         found = rewards(
             model,
             [pair.tokens.prompt_ids for pair in self._pairs],
@@ -129,10 +135,10 @@ def emoji_figures(replies: Sequence[Reply]) -> dict[str, float]:
     }
 
 
-def _as_table(conversations: Sequence[list[Message]], replies: Sequence[Reply]) -> str:
-    lines = ["| prompt | reply |", "|---|---|"]
-    for messages, reply in list(zip(conversations, replies, strict=True))[:_SHOWN_REPLIES]:
-        lines.append(f"| {_cell(messages[-1]['content'])} | {_cell(reply.text)} |")
+def _as_table(conversations: Sequence[list[Message]], replies: Sequence[Reply], reports: Sequence[ScoreReport]) -> str:
+    lines = ["| prompt | reply | score |", "|---|---|---|"]
+    for messages, reply, report in list(zip(conversations, replies, reports, strict=True))[:_SHOWN_REPLIES]:
+        lines.append(f"| {_cell(last_message(messages))} | {_cell(reply.text)} | {report.score:.2f} |")
     return "\n".join(lines)
 
 

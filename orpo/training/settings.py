@@ -8,6 +8,7 @@ from typing import Literal
 from orpo.running.errors import SettingsError
 from orpo.running.places import default_data_folder, default_training_folder, resolve_user_path
 from orpo.running.settings import require, setting
+from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 EMBEDDED_MODEL = "embedded"
 
@@ -30,6 +31,7 @@ class TrainSettings:
         "(default: data/preferences)",
         short="-d",
     )
+    limit: int | None = setting(None, "use only so many pairs, from the start; generate.py puts the clearest first")
     out: Path | None = setting(None, "run folder (default: trained/<model>-orpo)", short="-o")
     trainer: Literal["trl", "fast"] = setting("trl", "which training loop: TRL's ORPOTrainer, or this project's own")
 
@@ -76,7 +78,7 @@ class TrainSettings:
     eval_prompt_count: int = setting(32, "how many of them; 0 answers none")
     reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none")
     max_new_tokens: int = setting(80, "longest reply that is sampled at an evaluation")
-    scorer: str = setting("contains_emoji", "the score of a reply within R(y)")
+    scorer: str = setting(DEFAULT_SCORER, "the score of sampled replies, also within R(y)", choices=SCORERS)
 
     save_steps: int | None = setting(None, "checkpoint every so many steps (default: at each evaluation)")
     keep_checkpoints: int = setting(2, "how many checkpoints stay")
@@ -98,7 +100,7 @@ class TrainSettings:
         self._check_lengths()
         for name in ("lora_rank", "batch_size", "gradient_accumulation_steps", "keep_checkpoints", "logging_steps"):
             require(getattr(self, name) >= 1, _flag(name), getattr(self, name), "must be 1 or more")
-        for name in ("max_steps", "eval_steps", "save_steps", "token_budget"):
+        for name in ("limit", "max_steps", "eval_steps", "save_steps", "token_budget"):
             value = getattr(self, name)
             require(value is None or value >= 1, _flag(name), value, "must be 1 or more")
         for name in ("eval_prompt_count", "reward_pairs", "seed"):

@@ -21,6 +21,7 @@ _ROWS = (
     ("emoji/rate", "replies with an emoji"),
     ("emoji/mean_per_reply", "emojis per reply"),
     ("emoji/most_in_a_reply", "most emojis in a reply"),
+    ("score/total", "score of the replies"),
     ("replies/finished", "replies that end by themselves"),
     ("reward/chosen", "R(chosen)"),
     ("reward/rejected", "R(rejected)"),

@@ -9,18 +9,21 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from orpo.chat_model.messages import user_message
 from orpo.chat_model.replies import Reply
-from orpo.evaluation.held_out import Comparison, Side, measure_replies
+from orpo.evaluation.held_out import Comparison, Side, measure_replies, score_replies
 from orpo.evaluation.picture import draw_comparison, wrap_text
 from orpo.evaluation.report import print_side_by_side, print_summary, write_report
 from orpo.preferences.prompts import Prompt
+from orpo.scoring import get_scorer
 
 WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧‍👦 🇫🇷"
 
 
 def side(name: str, texts: list[str], perplexity: float | None = None) -> Side:
     replies = [Reply(text, True, 5) for text in texts]
-    return Side(name, replies, measure_replies(replies, 1.0, perplexity))
+    reports = score_replies("tasteful", [user_message("I got the job!") for _ in texts], replies)
+    return Side(name, replies, reports, measure_replies(replies, 1.0, perplexity, reports))
 
 
 @pytest.fixture
@@ -57,6 +60,14 @@ def test_the_summary_gives_the_rates_and_the_change_of_perplexity(comparison: Co
     rate = next(line for line in text.splitlines() if "replies with an emoji" in line)
     assert "0.0 %" in rate and "100.0 %" in rate
     assert "20.50 (+2.5 %)" in text
+
+
+def test_the_summary_gives_the_score_and_each_of_its_parts(comparison: Comparison) -> None:
+    lines = printed(print_summary, comparison).splitlines()
+    report = get_scorer("tasteful").explain("Congratulations! 🎉", "I got the job!")
+    for name in ("score (tasteful)", *report.parts):
+        assert any(name in line for line in lines), name
+    assert f"{report.score:.2f}" in printed(print_side_by_side, comparison, 3)
 
 
 def test_tables_fit_a_narrow_terminal(comparison: Comparison) -> None:

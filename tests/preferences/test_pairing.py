@@ -66,10 +66,11 @@ def test_repeated_prompts_are_answered_once() -> None:
 
 
 def test_sides_are_measured_by_hand_counted_values() -> None:
-    assert measure_side(["one two 🎉🎉", "three"]) == {
+    assert measure_side(["one two 🎉🎉", "three"], [0.75, 0.25]) == {
         "emoji_rate": 0.5,
         "mean_emojis": 1.0,
+        "mean_score": 0.5,
         "mean_words": 2.0,
         "longest_words": 3.0,
     }
-    assert measure_side([])["emoji_rate"] == 0.0
+    assert measure_side([], [])["emoji_rate"] == 0.0

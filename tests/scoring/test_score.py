@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from orpo.running.errors import SettingsError
-from orpo.scoring import SCORERS, PartScore, get_scorer
+from orpo.scoring import SCORERS, PartScore, get_scorer, mean_scores
 from orpo.scoring.profiles import PROFILES, WEIGHTS
 
 
@@ -22,6 +22,13 @@ def test_a_score_is_the_product_of_its_parts_raised_to_their_weights() -> None:
         product *= found.value**found.weight
     assert report.score == pytest.approx(product)
     assert set(report.parts) == set(WEIGHTS)
+
+
+def test_means_over_replies_are_those_of_score_and_parts() -> None:
+    """Scores 1 and 0 of S(m) -> total and presence 1/2; no reports -> nothing."""
+    reports = [get_scorer("contains_emoji").explain(reply) for reply in ("Hi 🎉", "Hi")]
+    assert mean_scores(reports) == {"total": 0.5, "presence": 0.5}
+    assert mean_scores([]) == {}
 
 
 def test_contains_emoji_equals_the_first_description() -> None:

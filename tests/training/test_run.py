@@ -10,6 +10,7 @@ import pytest
 from orpo.running.errors import ModelError, SettingsError, TrainingError
 from orpo.running.output_folder import UNFINISHED_NAME
 from orpo.running.places import newest_adapter
+from orpo.scoring import get_scorer
 from orpo.training.run import TrainingResult, train
 from orpo.training.settings import TrainSettings
 
@@ -84,6 +85,8 @@ def test_tensorboard_holds_losses_rewards_emoji_rate_and_replies(finished: tuple
     rewards = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
     assert {f"train/{name}" for name in (*names, *rewards)} <= scalars
     assert {"eval/loss", "eval/rewards/margins", "emoji/rate", "reward/chosen", "reward/sampled"} <= scalars
+    parts = get_scorer("tasteful").explain("Well done! 🎉", "I passed my exam!").parts
+    assert {f"score/{name}" for name in ("total", *parts)} <= scalars
     assert [event.step for event in events.Scalars("emoji/rate")] == [0, 4, 8]
     assert [event.step for event in events.Scalars("eval/loss")] == [0, 4, 8]
     assert "replies/text_summary" in events.Tags()["tensors"]
