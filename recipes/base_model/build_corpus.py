@@ -46,10 +46,10 @@ def fold(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
 
 
-def held_back_prompts() -> set[str]:
-    """Every embedded prompt, train and held-out: none may stand in the base model's corpus."""
+def held_out_prompts() -> set[str]:
+    """The embedded held-out prompts: none may stand in the base model's corpus."""
     rows = (HERE / "../../orpo/preferences/prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    return {fold(json.loads(row)["prompt"]) for row in rows}
+    return {fold(row["prompt"]) for row in map(json.loads, rows) if row["split"] == "held_out"}
 
 
 class ConversationDresser:
@@ -204,7 +204,7 @@ def main() -> None:
 
     lexicon = EmojiLexicon(args.data / "emoji")
     intents = load_intents(HERE / "intents")
-    held_back = held_back_prompts()
+    held_out = held_out_prompts()
     dialogues = list(read_dialogues(args.data / "chat"))
     replies = list(read_assistant_replies(args.data / "chat"))
     problems = list(read_word_problems(args.data / "chat"))
@@ -232,7 +232,7 @@ def main() -> None:
 
     def documents(conversations: list[Conversation]) -> Iterator[list[Message]]:
         rng.shuffle(conversations)
-        kept = (c for c in conversations if all(fold(turn) not in held_back for turn in c.turns[::2]))
+        kept = (c for c in conversations if all(fold(turn) not in held_out for turn in c.turns[::2]))
         return (dress(c) for c in join_some(kept, rng))
 
     if args.only in (None, "stage1"):

@@ -190,15 +190,21 @@ class Trainer:
         shrunk.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def load_weights(self, folder: Path) -> None:
+        """Take the fp32 weights of a checkpoint."""
+        self.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        self.model.tie_weights()
+
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is a whole one."""
+        """Go on from the checkpoint, if there is a whole one; otherwise start, from the weights of `--start-from`."""
         folder = self.args.run / "checkpoint"
         if not (folder / "state.json").exists():
             folder = folder.with_name("checkpoint.previous")
         if not (folder / "state.json").exists():
+            if self.args.start_from:
+                self.load_weights(self.args.start_from)
             return
-        self.model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        self.model.tie_weights()
+        self.load_weights(folder)
         for number, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, value in load_file(folder / f"optimizer{number}.safetensors").items():
@@ -252,6 +258,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=HERE / "build", help="what build_corpus.py wrote")
     parser.add_argument("--run", type=Path, default=HERE / "build" / "run", help="checkpoints, log and exported model")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        help="checkpoint folder of an earlier run, whose weights a new run with a new schedule begins with",
+    )
     parser.add_argument("--stage1-tokens", type=float, default=8e6)
     parser.add_argument("--stage2-tokens", type=float, default=22e6)
     parser.add_argument("--batch-tokens", type=int, default=16384)
