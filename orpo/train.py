@@ -3,6 +3,7 @@
     uv run orpo/train.py
     uv run orpo/train.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --out trained/qwen
     uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
+    uv run orpo/train.py --trainer fast --estimate
 
 Without arguments it trains the embedded base model on what generate.py wrote, into trained/embedded-orpo, where
 TensorBoard can watch it (`make tensorboard`). Ctrl-C stops with a checkpoint, and --resume goes on from it.
@@ -23,9 +24,12 @@ def main(argv: list[str]) -> int:
 
     from orpo.running.progress import console_out
     from orpo.running.tables import print_table
-    from orpo.training.run import TENSORBOARD_FOLDER, train
+    from orpo.training.run import TENSORBOARD_FOLDER, estimate, train
     from orpo.training.summary import summary_rows
 
+    if settings.estimate:
+        print_table(("memory of a training step", "size"), estimate(settings, rows).as_rows())
+        return 0
     result = train(settings, rows)
     counts = result.counts
     print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")

@@ -118,6 +118,42 @@ def test_the_embedded_model_is_trained_and_the_table_says_where_things_are(
     assert config["base_model_name_or_path"] == "embedded"
 
 
+def test_the_memory_of_a_step_is_told_without_training(
+    run_train: Run, tmp_path: Path, embedded_model_folder: Path
+) -> None:
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
+    done = run_train("--data", data, "--out", "out", "--trainer", "fast", "--estimate")
+    assert done.returncode == 0 and "peak" in done.stdout and " MB" in done.stdout, done.stderr
+    assert not (tmp_path / "out").exists()
+    assert_one_line(run_train("--data", data, "--trainer", "trl", "--estimate"), 2, "--estimate", "--trainer fast")
+
+
+def losses(run: Path) -> list[float]:
+    """Return the logged loss series of a finished run."""
+    last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    history = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_with_the_same_global_batch(
+    repository: Path, tmp_path: Path, embedded_model_folder: Path
+) -> None:
+    """Both used to make, check and clear the run folder, and the run never ended."""
+    data = write_rows(tmp_path / "pairs.jsonl", make_rows(40))
+    flags = ["--data", str(data), "--trainer", "fast", "--device", "cpu", "--max-steps", "4", "--logging-steps", "1"]
+    flags += ["--eval-prompt-count", "2", "--reward-pairs", "2", "--max-new-tokens", "8"]
+    for processes in (1, 2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        own = ["--out", str(processes), "--batch-size", str(8 // processes)]
+        command = [*launch, str(repository / "orpo" / "train.py"), *flags, *own]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("adapter  ") == 1, "one process talks to the user"
+    assert len(losses(tmp_path / "1")) == 4
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_is_resumed(
@@ -126,7 +162,7 @@ def test_a_stopped_run_is_resumed(
     """Ctrl-C writes a checkpoint and exits with 130; after a kill the last checkpoint that stands is used."""
     data = write_rows(tmp_path / "pairs.jsonl", make_rows())
     flags = ["--data", str(data), "--out", "out", "--max-steps", "12", "--batch-size", "2", "--eval-share", "0"]
-    flags += ["--eval-prompt-count", "0", "--save-steps", "4"]
+    flags += ["--eval-prompt-count", "0", "--save-steps", "4", "--trainer", "fast", "--logging-steps", "1"]
     command = [sys.executable, str(repository / "orpo" / "train.py"), *flags]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
     wait_for(tmp_path / "out" / "checkpoint-4" / "trainer_state.json", process)
@@ -138,6 +174,8 @@ def test_a_stopped_run_is_resumed(
     done = run_train(*flags, "--resume")
     assert done.returncode == 0 and "going on from checkpoint-" in done.stderr, done.stderr
     assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["facts"]["steps"] == 12
+    assert run_train(*flags, "--out", "straight").returncode == 0
+    assert losses(tmp_path / "out") == losses(tmp_path / "straight"), "to the bit"
 
 
 def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:

@@ -12,10 +12,12 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console_out: Final = Console(markup=False, emoji=False, highlight=False)
+from orpo.running.processes import is_main_process
+
+console_out: Final = Console(markup=False, emoji=False, highlight=False, quiet=not is_main_process())
 """Results."""
 
-console_err: Final = Console(stderr=True, markup=False, emoji=False, highlight=False)
+console_err: Final = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=not is_main_process())
 """Progress, notes and errors."""
 
 _LINE_EVERY_SECONDS = 10.0

@@ -16,7 +16,17 @@ _NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer
 
 # These change nothing that is learnt.
 _FREE = frozenset(
-    {"resume", "overwrite", "out", "keep_checkpoints", "eval_prompt_count", "reward_pairs", "max_new_tokens", "scorer"}
+    {
+        "estimate",
+        "resume",
+        "overwrite",
+        "out",
+        "keep_checkpoints",
+        "eval_prompt_count",
+        "reward_pairs",
+        "max_new_tokens",
+        "scorer",
+    }
     | {"logging_steps", "save_steps", "eval_prompts"}
 )
 

@@ -2,12 +2,13 @@
 
 from orpo.preferences.row_sources import Rows
 from orpo.running.output_folder import check_output_folder
+from orpo.running.processes import is_main_process
 from orpo.training.pairs import read_checked_pairs
 from orpo.training.settings import TrainSettings
 
 
 def check_and_read(settings: TrainSettings) -> Rows:
     """Return the rows to train on; a user's mistake is told within a second, not after the libraries are loaded."""
-    if not settings.resume:
+    if not (settings.resume or settings.estimate) and is_main_process():
         check_output_folder(settings.run_folder, overwrite=settings.overwrite)
     return read_checked_pairs(settings)

@@ -6,6 +6,7 @@ over the whole step (over all processes too), so the cut changes nothing but spe
 """
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from orpo.training.folded_lora import fold
 from orpo.training.losses import OrpoTerms, orpo_loss
-from orpo.training.memory_estimate import largest_token_budget
+from orpo.training.memory_estimate import MemoryEstimate, estimate_memory, largest_token_budget
 from orpo.training.pair_batches import (
     Layout,
     PackedPairs,
@@ -271,6 +272,27 @@ def collate_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, Any]:
     return {"rows": torch.tensor([pair.row for pair in pairs]), "pairs": list(pairs)}
 
 
+def choose_token_budget(model: Any, layout: Layout, settings: TrainSettings) -> int:
+    """Return the token budget that the user gives, or the largest that is useful and fits into free memory."""
+    limit = DEFAULT_TOKEN_BUDGET.get(next(model.parameters()).device.type, 4096)
+    return settings.token_budget or largest_token_budget(
+        model, layout, at_most=limit, checkpointing=settings.gradient_checkpointing
+    )
+
+
+def estimate_step(model: Any, pairs: Sequence[TokenizedPair], settings: TrainSettings) -> MemoryEstimate:
+    """Return what the largest step of a run will take, for a PEFT model that is on its device."""
+    layout = best_layout(model)
+    fold(model)
+    budget = choose_token_budget(model, layout, settings)
+    lengths = [packed_length(pair, layout) for pair in pairs]
+    random.Random(settings.seed).shuffle(lengths)
+    size = settings.batch_size * settings.gradient_accumulation_steps
+    steps = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    rows = [sum(step[i] for i in row) for step in steps for row in plan_micro_batches(step, budget)]
+    return estimate_memory(model, max(rows), layout, checkpointing=settings.gradient_checkpointing)
+
+
 def build_trainer(
     model: Any,
     tokenizer: Any,
@@ -301,10 +323,6 @@ def build_trainer(
     keep_to_one_gpu(arguments)
     layout = best_layout(model)
     fold(model)
-    limit = DEFAULT_TOKEN_BUDGET.get(arguments.device.type, 4096)
-    token_budget = settings.token_budget or largest_token_budget(
-        model, layout, at_most=limit, checkpointing=settings.gradient_checkpointing
-    )
     trainer = FastOrpoTrainer(
         model=model,
         args=arguments,
@@ -316,7 +334,7 @@ def build_trainer(
         beta=settings.beta,
         nll_on_prompt=settings.nll == "prompt_and_completion",
         layout=layout,
-        token_budget=token_budget,
+        token_budget=choose_token_budget(model, layout, settings),
         onednn=settings.onednn,
     )
     remove_console_callbacks(trainer)

@@ -45,16 +45,16 @@ class MemoryEstimate:
         """The peak with the model."""
         return self.weights + self.over_the_model
 
-    def describe(self) -> str:
-        """Return the estimate as a line for the user."""
+    def as_rows(self) -> list[tuple[str, str]]:
+        """Return what takes how much, for the user."""
         parts = {
             "model": self.weights,
-            "gradients and optimiser": self.trained,
-            f"activations of {self.tokens} tokens": self.per_token * self.tokens,
+            "gradients and optimiser of the adapter": self.trained,
+            f"activations of a row of {self.tokens} tokens": self.per_token * self.tokens,
             "logits": self.head,
+            "peak": self.total,
         }
-        told = ", ".join(f"{name} {size / MEGABYTE:.0f} MB" for name, size in parts.items())
-        return f"{self.total / MEGABYTE:.0f} MB: {told}"
+        return [(name, f"{size / MEGABYTE:,.0f} MB") for name, size in parts.items()]
 
 
 def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpointing: bool = False) -> MemoryEstimate:

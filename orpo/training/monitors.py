@@ -16,6 +16,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from orpo.running.errors import TrainingError
+from orpo.running.processes import process_count
 from orpo.running.progress import Advance, console_err, progress_bar
 
 # Sums over a whole run, and TRL's mean logit over the padded batch, which says nothing.
@@ -211,9 +212,17 @@ class StopRequest(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write a checkpoint and stop, if asked."""
+        self._hear_the_others(args.device)
         if self.asked:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
+
+    def _hear_the_others(self, device: torch.device) -> None:
+        """Let all processes stop after the same step: one that went on alone would wait for the others for ever."""
+        if process_count() > 1 and torch.distributed.is_initialized():
+            asked = torch.tensor(self._asked or 0, device=device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self._asked = int(asked) or None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

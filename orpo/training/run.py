@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,13 @@ from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, re
 from orpo.preferences.row_sources import Rows
 from orpo.running.errors import SettingsError
 from orpo.running.output_folder import growing_folder
+from orpo.running.processes import is_main_process
 from orpo.running.progress import console_err
 from orpo.running.run_record import RunRecord
 from orpo.training.adapter import add_adapter, check_fit, save_adapter
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
+from orpo.training.memory_estimate import MemoryEstimate
 from orpo.training.monitors import FiniteGuard, ProgressMonitor, StopRequest, TensorBoardMonitor, ThroughputMonitor
 from orpo.training.pairs import Messages, TrainingData, held_out_conversations, prepare_data
 from orpo.training.probes import ReplyProbe, RewardPair
@@ -59,6 +61,39 @@ def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
     """
     record = RunRecord("train", settings)
     folder = settings.run_folder
+    ready = _make_ready(settings, rows)
+    data = ready.data
+    record.device, record.data_fingerprint = str(ready.device), data.fingerprint
+    if settings.resume and folder.is_dir():
+        check_same_run(folder, settings, data.fingerprint)
+    with _own_folder(folder, settings) as run_folder:
+        if is_main_process():
+            remember_settings(run_folder, settings, data.fingerprint)
+        model = _load_with_new_adapter(ready, settings)
+        trainer = _run_trainer(model, ready, settings, run_folder)
+        return _finish(trainer, ready.tokenizer, data, settings, run_folder, record)
+
+
+def estimate(settings: TrainSettings, rows: Rows | None = None) -> MemoryEstimate:
+    """Say what the largest step of the run would take, and train nothing."""
+    from orpo.training.fast_trainer import estimate_step
+
+    ready = _make_ready(settings, rows)
+    return estimate_step(_load_with_new_adapter(ready, settings), ready.data.train, settings)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What is known before the model is loaded."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tokenizer: Any
+    data: TrainingData
+    conversations: Sequence[Messages]
+
+
+def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
     rows = check_and_read(settings) if rows is None else rows
     if not console_err.is_terminal:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
@@ -71,29 +106,28 @@ def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
         settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
     )
     data = prepare_data(rows, tokenizer, settings)
-    conversations = held_out_conversations(settings, rows)
     _say_what_was_left_out(data, settings)
-    record.device, record.data_fingerprint = str(device), data.fingerprint
-    if settings.resume and folder.is_dir():
-        check_same_run(folder, settings, data.fingerprint)
-    with growing_folder(folder, overwrite=settings.overwrite, resume=settings.resume) as run_folder:
-        remember_settings(run_folder, settings, data.fingerprint)
-        set_seed(settings.seed)
-        base = load_model(settings.model, device=device, dtype=dtype, trust_remote_code=settings.trust_remote_code)
-        check_fit(base, tokenizer, data.tokenized.pairs)
-        model = add_adapter(base, settings)
-        trainer = _run_trainer(model, tokenizer, data, conversations, settings, run_folder)
-        return _finish(trainer, tokenizer, data, settings, run_folder, record)
+    return _Ready(device, dtype, tokenizer, data, held_out_conversations(settings, rows))
 
 
-def _run_trainer(
-    model: Any,
-    tokenizer: Any,
-    data: TrainingData,
-    conversations: Sequence[Messages],
-    settings: TrainSettings,
-    folder: Path,
-) -> Trainer:
+def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
+    set_seed(settings.seed)
+    base = load_model(
+        settings.model, device=ready.device, dtype=ready.dtype, trust_remote_code=settings.trust_remote_code
+    )
+    check_fit(base, ready.tokenizer, ready.data.tokenized.pairs)
+    return add_adapter(base, settings)
+
+
+def _own_folder(folder: Path, settings: TrainSettings) -> AbstractContextManager[Path]:
+    """The run folder belongs to the main process; the others write nothing but their part of its checkpoints."""
+    if is_main_process():
+        return growing_folder(folder, overwrite=settings.overwrite, resume=settings.resume)
+    return nullcontext(folder.expanduser().resolve())
+
+
+def _run_trainer(model: Any, ready: _Ready, settings: TrainSettings, folder: Path) -> Trainer:
+    data, tokenizer = ready.data, ready.tokenizer
     checkpoint = newest_whole_checkpoint(folder) if settings.resume else None
     if settings.resume:
         console_err.print(f"going on from {checkpoint.name}" if checkpoint else "no checkpoint yet, starting again")
@@ -101,14 +135,11 @@ def _run_trainer(
     with ExitStack() as stack, StopRequest() as stop:
         stack.callback(board.close)
         pairs = _reward_pairs(data, settings)
-        watchers: list[TrainerCallback] = [
-            FiniteGuard(),
-            board,
-            ThroughputMonitor(board),
-            ProgressMonitor(stack),
-            stop,
-            ReplyProbe(board, tokenizer, conversations, pairs, settings, stop),
-        ]
+        watchers: list[TrainerCallback] = [FiniteGuard()]
+        if is_main_process():
+            watchers += [board, ThroughputMonitor(board), ProgressMonitor(stack)]
+        # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
+        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, pairs, settings, stop)]
         trainer: Trainer = _load_builder(settings.trainer)(
             model, tokenizer, data.train, data.evaluation, settings, folder, watchers
         )
@@ -130,10 +161,11 @@ def _finish(
         "steps": trainer.state.global_step,
     }
     metrics = run_metrics(trainer.state.log_history)
-    save_adapter(trainer.model, tokenizer, folder, settings)
-    write_model_card(folder, settings, metrics, counts)
     record.metrics, record.facts = metrics, counts
-    record.write(folder)
+    if is_main_process():
+        save_adapter(trainer.model, tokenizer, folder, settings)
+        write_model_card(folder, settings, metrics, counts)
+        record.write(folder)
     return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
 
 

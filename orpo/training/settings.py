@@ -83,6 +83,7 @@ class TrainSettings:
     save_steps: int | None = setting(None, "checkpoint every so many steps (default: at each evaluation)")
     keep_checkpoints: int = setting(2, "how many checkpoints stay")
     logging_steps: int = setting(5, "log every so many steps")
+    estimate: bool = setting(False, "trainer `fast`: say how much memory a step will take, and train nothing")
     resume: bool = setting(False, "go on with an unfinished run from its last checkpoint")
     overwrite: bool = setting(False, "replace an earlier run")
 
@@ -107,6 +108,8 @@ class TrainSettings:
             require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
         require(0 <= self.eval_share < 1, "--eval-share", self.eval_share, "must be at least 0 and below 1")
         require(bool(self.model.strip()), "--model", repr(self.model), "must name a model")
+        if self.estimate and self.trainer != "fast":
+            raise SettingsError("--estimate: knows the memory of --trainer fast only; give that too")
         if self.resume and self.overwrite:
             raise SettingsError("--resume and --overwrite exclude each other: go on with the run, or start it again")
 

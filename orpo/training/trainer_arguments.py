@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orpo.running.errors import SettingsError
+from orpo.running.processes import process_count
 from orpo.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -37,11 +37,9 @@ def trainer_arguments(
         has_eval: Whether there are pairs to evaluate on.
         dtype: The base model's type, as torch names it without `torch.`.
     """
-    total = count_steps(settings, train_count)
+    total = count_steps(settings, train_count, process_count())
     every = evaluation_steps(settings, total)
     on_gpu = _uses_cuda(settings)
-    if dtype == "float16" and not on_gpu:
-        raise SettingsError("--dtype float16: trains on CUDA only; choose bfloat16 or float32")
     return {
         "output_dir": str(output_dir),
         "learning_rate": settings.peak_learning_rate,

@@ -36,7 +36,8 @@ def test_checkpointing_is_expected_to_keep_less() -> None:
     plain, checkpointed = (estimate_memory(model, 10_000, "shared", checkpointing=on) for on in (False, True))
     assert checkpointed.over_the_model < plain.over_the_model
     assert plain.total == plain.weights + plain.over_the_model
-    assert "activations of 10000 tokens" in plain.describe()
+    told = dict(plain.as_rows())
+    assert "activations of a row of 10000 tokens" in told and told["peak"] == f"{plain.total / 2**20:,.0f} MB"
 
 
 def test_the_token_budget_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
