@@ -65,7 +65,7 @@ def draw_written(intents: list[dict], count: int, rng: random.Random) -> Iterato
     """`count` conversations; an intent is drawn in proportion to the fourth root of its size, so that
     large tables of facts do not crowd out the many small situations. The mirroring intents, whose rows
     are each a situation of their own, count more, and so do the answers to the train prompts."""
-    more = {"mirror": 2.5, "everyday": 2.0}
+    more = {"mirror": 2.5, "news": 2.5, "everyday": 2.0, "ask": 1.5}
     weights = [size_of_intent(i) ** 0.25 * more.get(i["intent"].split("_")[0], 1.0) for i in intents]
     for intent in rng.choices(intents, weights, k=count):
         yield expand_intent(intent, rng)
