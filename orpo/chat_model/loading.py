@@ -114,7 +114,13 @@ def prepare_tokenizer(tokenizer: Any, name: str, chat_template: Path | None = No
 
 
 def load_model(
-    model: str, *, device: torch.device | str, dtype: torch.dtype | str, trust_remote_code: bool = False
+    model: str,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | str,
+    trust_remote_code: bool = False,
+    attention: str = "auto",
+    quantize: str = "none",
 ) -> Any:
     """Return a causal language model in evaluation mode on the device.
 
@@ -123,6 +129,8 @@ def load_model(
         device: A torch device, or a name for `resolve_device`.
         dtype: A torch dtype, or a name for `resolve_dtype`.
         trust_remote_code: Run Python code that comes with the model.
+        attention: The attention implementation, as transformers names it; `auto` is the model's own default.
+        quantize: `4bit` keeps the weights of its linear layers in NF4 (QLoRA, arXiv 2305.14314, section 3).
     """
     from transformers import AutoModelForCausalLM
 
@@ -130,6 +138,9 @@ def load_model(
     dtype = resolve_dtype(dtype, device) if isinstance(dtype, str) else dtype
     source = locate_model(model)
     factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
+    special: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
+    if quantize == "4bit":
+        special |= {"quantization_config": _four_bit(dtype), "device_map": {"": device}}
     try:
         with _no_loading_bar(source):
             loaded, info = factory.from_pretrained(
@@ -139,6 +150,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 local_files_only=_is_offline(),
                 output_loading_info=True,
+                **special,
             )
     except Exception as problem:  # every library under it has errors of its own
         raise _loading_error("model", model, problem) from problem
@@ -148,7 +160,23 @@ def load_model(
             f"--model {model}: its weights do not fit its config.json ({len(lacking)} missing or of another shape, "
             f"the first {lacking[0]}); it is not a whole causal language model"
         )
-    return loaded.to(device).eval()
+    return (loaded if special.get("device_map") else loaded.to(device)).eval()
+
+
+def _four_bit(dtype: torch.dtype) -> Any:
+    """NF4 with double quantisation, computed in the model's dtype."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise SettingsError("--quantize 4bit: needs the package bitsandbytes; `uv sync --extra qlora` installs it")
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def load_with_adapter(

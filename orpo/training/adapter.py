@@ -18,9 +18,11 @@ _MOST_NAMES = 12
 
 def add_adapter(base: Any, settings: TrainSettings) -> Any:
     """Return the base model with a fresh LoRA adapter (W' = W + alpha/r * B A), of which only A and B are trained."""
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     switch_dropout_off(base)
+    if getattr(base, "is_loaded_in_4bit", False):  # norms in fp32, frozen weights
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=settings.gradient_checkpointing)
     targets: str | list[str] = list(settings.lora_targets)
     config = LoraConfig(
         r=settings.lora_rank,

@@ -101,6 +101,9 @@ def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
     dtype = resolve_dtype(settings.dtype, device)
     if dtype == torch.float16 and device.type != "cuda":
         raise SettingsError("--dtype float16: can be trained on CUDA only; give bfloat16 or float32")
+    if settings.quantize != "none" and device.type != "cuda":
+        # bitsandbytes repacks its weights on a CPU at the first evaluation, and has no gradient for them afterwards.
+        raise SettingsError(f"--quantize {settings.quantize}: can be trained on CUDA only; leave it out")
     locate_model(settings.model)
     tokenizer = load_tokenizer(
         settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
@@ -113,7 +116,12 @@ def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
 def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
     set_seed(settings.seed)
     base = load_model(
-        settings.model, device=ready.device, dtype=ready.dtype, trust_remote_code=settings.trust_remote_code
+        settings.model,
+        device=ready.device,
+        dtype=ready.dtype,
+        trust_remote_code=settings.trust_remote_code,
+        attention=settings.attention,
+        quantize=settings.quantize,
     )
     check_fit(base, ready.tokenizer, ready.data.tokenized.pairs)
     return add_adapter(base, settings)

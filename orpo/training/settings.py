@@ -91,6 +91,12 @@ class TrainSettings:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "the base model's numbers; auto is bfloat16 on CUDA, float32 elsewhere"
     )
+    attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = setting(
+        "auto", "the model's attention; auto is its own default. flex_attention is for CUDA"
+    )
+    quantize: Literal["none", "4bit"] = setting(
+        "none", "4bit keeps the base model in NF4 (QLoRA), on CUDA; needs bitsandbytes: `uv sync --extra qlora`"
+    )
     seed: int = setting(42, "seeds the adapter, the order of the pairs and the sampled replies")
     chat_template: Path | None = setting(None, "a Jinja file to use instead of the tokenizer's chat template")
     trust_remote_code: bool = setting(False, "run code that comes with a model; only for authors you trust")

@@ -9,8 +9,9 @@ completion never sees the chosen one that stands before it:
             rejected   all             causal
 
 transformers asks an attention implementation for two functions by name: one makes the mask, one attends. Ours are
-registered as `shared_prompt_sdpa` and `shared_prompt_eager`; the model's code stays untouched. Outside
-`sharing_prompts(...)` both do exactly what `sdpa` and `eager` do, so generating with the model goes on working.
+registered as `shared_prompt_sdpa`, `shared_prompt_eager` and `shared_prompt_flex`; the model's code stays untouched.
+Outside `sharing_prompts(...)` they do exactly what `sdpa`, `eager` and `flex_attention` do, so generating with the
+model goes on working. The first two attend pair by pair; FlexAttention takes the row whole, with a block mask.
 """
 
 import sys
@@ -23,6 +24,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -30,8 +32,14 @@ from orpo.training.pair_batches import Segments
 
 MaskFunction = Callable[[Any, Any, Any, Any], Any]  # (batch, head, query position, key position) -> may it see?
 
-IMPLEMENTATIONS: Final = {"sdpa": "shared_prompt_sdpa", "eager": "shared_prompt_eager"}
+IMPLEMENTATIONS: Final = {
+    "sdpa": "shared_prompt_sdpa",
+    "eager": "shared_prompt_eager",
+    "flex_attention": "shared_prompt_flex",
+}
 """The attention that a model has, and the name of ours that builds on it."""
+
+_FUSED: Final[dict[str, Any]] = {"sdpa": sdpa_attention_forward, "flex_attention": flex_attention_forward}
 
 _segments_of_this_pass: ContextVar[Sequence[Segments] | None] = ContextVar("segments_of_this_pass", default=None)
 
@@ -92,12 +100,20 @@ class SharedPromptMask:
         return seen.expand(length - first_query, length)[None, None]
 
     def dense(self) -> Tensor:
-        """Return the whole row's (T, T) boolean mask; for tests, and for block masks on a GPU."""
+        """Return the whole row's (T, T) boolean mask; for tests."""
         sees = token_rule(self.segments, self.mask_function, self.device)
         index = torch.arange(sum(self.pieces), device=self.device)
         zero = torch.zeros((), dtype=torch.long, device=self.device)
         dense: Tensor = sees(zero, zero, index[:, None], index[None, :])
         return dense
+
+    @cached_property
+    def blocks(self) -> Any:
+        """The row's BlockMask for FlexAttention: blocks in which nobody sees anybody are never computed."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        sees, total = token_rule(self.segments, self.mask_function, self.device), sum(self.pieces)
+        return create_block_mask(sees, None, None, total, total, device=self.device)
 
 
 def token_rule(segments: Sequence[Segments], mask_function: MaskFunction, device: torch.device) -> MaskFunction:
@@ -136,11 +152,14 @@ def _attend(
     attention_mask: Any,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend pair by pair with the model's own attention, so that no work goes into what a mask would hide."""
-    attend = sdpa_attention_forward if plain_name == "sdpa" else _eager_attention_of(module)
+    """Attend with the model's own attention, so that no work goes into what a mask would hide."""
+    attend = _FUSED.get(plain_name) or _eager_attention_of(module)
     if not isinstance(attention_mask, SharedPromptMask):
         plain: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **kwargs)
         return plain
+    if plain_name == "flex_attention":
+        whole: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask.blocks, **kwargs)
+        return whole
     as_mask = partial(_as_bias, dtype=query.dtype) if plain_name == "eager" else _as_is
     pieces = attention_mask.pieces
     queries, keys, values = (tensor.split_with_sizes(pieces, dim=2) for tensor in (query, key, value))

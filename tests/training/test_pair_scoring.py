@@ -51,6 +51,19 @@ def test_every_shape_takes_shared_prompts_and_agrees_with_its_own_logits(shape: 
         assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
 
 
+@pytest.mark.filterwarnings(
+    "ignore:flex_attention called without torch.compile", "ignore:_compile flag on create_block_mask"
+)
+@pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
+def test_flex_attention_takes_shared_prompts_too(shape: str) -> None:
+    """Only its forward pass can be run on a CPU; `best_layout` compares it with the model's own logits."""
+    model = with_lora(make_model(shape))
+    model.get_base_model().set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):
+        assert best_layout(model) == "shared"
+    assert model.get_base_model().config._attn_implementation == "shared_prompt_flex"
+
+
 @pytest.mark.parametrize("layout", ["packed", "plain"])
 @pytest.mark.parametrize("shape", ["llama_untied", "mistral_sliding", "gemma2_softcap"])
 def test_the_slower_layouts_give_the_same_loss(shape: str, layout: Layout) -> None:
