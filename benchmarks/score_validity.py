@@ -258,9 +258,15 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    data = parser.parse_args().data
+    parser.add_argument("--embedding-model", type=Path, help="folder of a sentence encoder to compare with")
+    arguments = parser.parse_args()
+    data = arguments.data
     model = meaning_model()
     contestants = judges(model, data)
+    if arguments.embedding_model:
+        from benchmarks.sentence_embeddings import embedding_judges
+
+        contestants |= embedding_judges(arguments.embedding_model, model, data)
     tweets = measure_tweets(model, contestants, data)
     show("Tweets without their emoji: which of 20 was it (5,000, split val)", tweets)
     comments = measure_comments(model, contestants, data)

@@ -58,7 +58,7 @@ def test_four_bit_weights_are_refused_where_they_have_no_gradient(
 ) -> None:
     """On a CPU the loss rose from 1.29 to 1.65 within six steps: bitsandbytes' repacked weights have no backward."""
     settings = make_settings(tiny_model_folder, pairs_file, tmp_path / "out", quantize="4bit", device="cpu")
-    with pytest.raises(SettingsError, match="--quantize 4bit.*CUDA"):
+    with pytest.raises(SettingsError, match=r"--quantize 4bit.*CUDA"):
         train(settings)
 
 
