@@ -1,4 +1,4 @@
-"""Training steps side by side: this project's trainer, TRL's, and TRL's with oneDNN products.
+"""Training steps side by side: TRL's trainer, TRL's with oneDNN products, this project's, and it with small rows.
 
     uv run benchmarks/training_step.py            # the cases of docs/training_speed.md
     uv run benchmarks/training_step.py --cases 135m-all-linear-fp32 --repetitions 7
@@ -32,7 +32,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "0.5b": {"kind": "qwen2", "v": 151936, "h": 896, "m": 4864, "layers": 24, "heads": 14, "kv": 2},
 }
 TARGETS = {"all-linear": ["all-linear"], "qv": ["q_proj", "v_proj"]}
-VARIANTS = ("trl", "trl_onednn", "fast")
+VARIANTS = ("trl", "trl_onednn", "fast", "fast_frugal")
+FRUGAL_TOKEN_BUDGET = 192  # about a pair at a time: the least memory without computing anything twice
 CLOCK: Callable[[], float] = time.perf_counter
 
 
@@ -123,9 +124,14 @@ class Stepper:
 
         self.variant, self.case = variant, case
         settings = TrainSettings(
-            nll="prompt_and_completion", batch_size=case.batch, device="cpu", eval_share=0.0, learning_rate=1e-6
+            nll="prompt_and_completion",
+            batch_size=case.batch,
+            device="cpu",
+            eval_share=0.0,
+            learning_rate=1e-6,
+            token_budget=FRUGAL_TOKEN_BUDGET if variant == "fast_frugal" else None,
         )
-        builder = fast_trainer if variant == "fast" else trl_trainer
+        builder = fast_trainer if variant.startswith("fast") else trl_trainer
         folder = Path(tempfile.mkdtemp())
         self.trainer = builder.build_trainer(model, make_tokenizer(), pairs, [], settings, folder, [])
         self.trainer.state.max_steps = 1000
@@ -158,8 +164,8 @@ def compare(case: Case, pairs: list[BenchPair]) -> dict[str, Any]:
 
     shape = SHAPES[case.shape]
     models = {"trl": make_model(shape, case.adapter, case.precision)}
-    models["fast"] = copy.deepcopy(models["trl"])  # TRL's two variants share a model
-    steppers = {name: Stepper(name, case, models["fast" if name == "fast" else "trl"], pairs) for name in VARIANTS}
+    models["fast"] = copy.deepcopy(models["trl"])  # a trainer's two variants share a model
+    steppers = {name: Stepper(name, case, models[name.split("_")[0]], pairs) for name in VARIANTS}
     _, their_loss = steppers["trl"].step(update=False)
     _, our_loss = steppers["fast"].step(update=False)
     difference = gradient_difference(models["fast"], models["trl"])
@@ -269,15 +275,14 @@ def sweep(repetitions: int) -> list[dict[str, Any]]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(
-        f"{'case':26} {'TRL':>22} {'TRL + oneDNN':>22} {'fast':>22}  vs TRL  vs oneDNN  loss diff  grad diff  of peak"
-    )
+    columns = "".join(f" {name:>22}" for name in VARIANTS)
+    print(f"{'case':26}{columns}  vs TRL  vs oneDNN  loss diff  grad diff  of peak")
     for row in rows:
         median = {name: values[0] for name, values in row["seconds"].items()}
         shown = [f"{v[0]:.2f} s ({v[1]:.2f}-{v[2]:.2f})" for v in row["seconds"].values()]
         share = row["needed_gflop"] * 1e9 / median["fast"] / row["peak_flops"]
         print(
-            f"{row['case']:26} {shown[0]:>22} {shown[1]:>22} {shown[2]:>22}  {median['trl'] / median['fast']:5.2f}x"
+            f"{row['case']:26}{''.join(f' {time:>22}' for time in shown)}  {median['trl'] / median['fast']:5.2f}x"
             f"  {median['trl_onednn'] / median['fast']:7.2f}x  {row['loss_difference']:9.1e}"
             f"  {row['gradient_difference']:9.1e}  {share:6.0%}"
         )
