@@ -4,7 +4,8 @@
 
 Stage 1 is broad (human dialogues, assistant replies, word problems and written conversations), stage 2 is
 what the model is for: everyday messages written for this project, under system prompts that ask for emojis,
-forbid them, or do not mention them. Everything is seeded: the same inputs give the same files.
+forbid them, or do not mention them; a twentieth of it is plain prose outside any chat, so that the model still
+knows what that looks like. Everything is seeded: the same inputs give the same files.
 """
 
 import argparse
@@ -39,6 +40,7 @@ _WITH_FRIEND = [
 ]
 
 Message = tuple[str, str]
+PROSE = "prose"  # the role of a document that is no chat: its text stands alone, and every token of it counts
 
 
 def fold(text: str) -> str:
@@ -108,6 +110,12 @@ def join_some(conversations: Iterable[Conversation], rng: random.Random, share: 
             yield conversation
 
 
+def as_prose(conversation: Conversation) -> list[Message]:
+    """What was said as running text: the reply of an assistant, or the turns of people one after the other."""
+    turns = conversation.turns[1:] if conversation.source == "open_assistant" else conversation.turns
+    return [(PROSE, " ".join(turns))]
+
+
 def emoji_lines(lexicon: EmojiLexicon, dressed: Iterable[str], common: int = 300) -> Iterator[str]:
     """Lines that make every emoji of the lexicon a token, and the `common` ones also together with their space."""
     frequent = {e for pairs in [*lexicon.by_stem.values(), *lexicon.by_mood.values()] for e, _ in pairs}
@@ -156,7 +164,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def encode(tokenizer: Tokenizer, messages: list[Message], max_tokens: int) -> tuple[list[int], list[int]] | None:
-    """Token ids in ChatML and, per token, 1 where an assistant's reply (or its EOS) stands."""
+    """Token ids in ChatML and, per token, 1 where an assistant's reply (or its EOS) stands, or prose."""
+    if messages[0][0] == PROSE:
+        ids = tokenizer.encode(messages[0][1]).ids[:max_tokens]
+        return ids, [1] * len(ids)
     start, end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
     newline = tokenizer.encode("\n").ids
     ids: list[int] = []
@@ -249,7 +260,10 @@ def main() -> None:
         stage2 += list(draw_written(intents, 6 * args.written, rng)) + list(
             draw_arithmetic(6 * args.written // 14, rng)
         )
-        say(f"stage 2: {write_tokens(args.out / 'stage2.npz', tokenizer, documents(stage2)):,} tokens")
+        prose = [*map(as_prose, rng.sample(dialogues, min(14_000, len(dialogues))) + 2 * replies)]
+        mixed = [*documents(stage2), *prose]
+        rng.shuffle(mixed)
+        say(f"stage 2: {write_tokens(args.out / 'stage2.npz', tokenizer, mixed):,} tokens")
 
 
 if __name__ == "__main__":

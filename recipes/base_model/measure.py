@@ -3,7 +3,8 @@
     uv run recipes/base_model/measure.py                 # measures the shipped model, rewrites its card
     uv run recipes/base_model/measure.py --model build/run/model --no-card
 
-The prompts are 200 of the embedded held-out ones: no corpus of this project contains them.
+The prompts are 200 of the embedded held-out ones, the system prompts those of `system_prompts.MEASURED`: no training
+text holds any of them.
 """
 
 import argparse
@@ -17,20 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import system_prompts
+
 HERE = Path(__file__).parent
-CONDITIONS = {
-    "use_emojis": [
-        "Use emojis.",
-        "Please add fitting emojis to your reply.",
-        "You are a cheerful assistant who uses emojis.",
-    ],
-    "no_emojis": [
-        "Do not use emojis.",
-        "Write plain text without any emoji.",
-        "You are an assistant that never uses emojis.",
-    ],
-    "no_system_prompt": [None],
-}
+CONDITIONS: dict[str, list[str | None]] = {**system_prompts.MEASURED, "no_system_prompt": [None]}
 
 
 def measure_condition(model, tokenizer, prompts: list[str], systems: list[str | None], seed: int) -> dict:
@@ -84,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--build", type=Path, default=HERE / "build")
+    parser.add_argument("--run", type=Path, default=HERE / "build" / "run", help="whose log the card quotes")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-card", action="store_true")
@@ -118,7 +110,7 @@ def main() -> None:
     if not args.no_card:
         from orpo.running.places import embedded_model_folder
 
-        log = (args.build / "run" / "log.jsonl").read_text().splitlines()
+        log = (args.run / "log.jsonl").read_text().splitlines()
         last = json.loads(log[-1])
         facts |= {"steps": last["of"], "minutes": last["minutes"], "held_out_loss": last["held_out_loss"]}
         write_card(embedded_model_folder() / "README.md", facts, samples)
