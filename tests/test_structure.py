@@ -22,13 +22,13 @@ RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 LEVELS = {
     "running": 0,
     "scoring": 1,
-    "chat_model": 1,
-    "preferences": 2,
-    "training": 3,
-    "evaluation": 3,
-    "web": 3,
+    "chat_model": 2,
+    "preferences": 3,
+    "training": 4,
+    "evaluation": 4,
+    "web": 4,
 }
-COMMAND_LEVEL = 4
+COMMAND_LEVEL = 5
 
 # Libraries whose API moves are imported in one folder only.
 ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "preferences"}

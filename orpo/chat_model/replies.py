@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
-from orpo.chat_model.messages import Message, encode_prompt, reply_end_ids
+from orpo.chat_model.messages import Message, encode_prompt, last_message, reply_end_ids, system_message
 from orpo.running.errors import InputError, SettingsError
+from orpo.scoring import ScoreReport, get_scorer
 
 # Blanks, what a decoder writes for bytes that are no character (yet), and a joiner that joins nothing.
 _TAIL = re.compile(r"[\s\ufffd\u200d]+\Z")
@@ -112,6 +113,17 @@ def generate_replies(
         if on_batch is not None:
             on_batch(len(rows))
     return [reply for reply in replies if reply is not None]
+
+
+def score_replies(
+    scorer: str, conversations: Sequence[Sequence[Message]], replies: Sequence[Reply]
+) -> list[ScoreReport]:
+    """Return the report of each reply, in the light of what it answers and of the system prompt."""
+    judge = get_scorer(scorer)
+    return [
+        judge.explain(reply.text, last_message(messages), system=system_message(messages))
+        for messages, reply in zip(conversations, replies, strict=True)
+    ]
 
 
 def check_context(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:

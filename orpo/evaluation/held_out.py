@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from orpo.chat_model.log_probs import completion_log_probs
-from orpo.chat_model.messages import Message, encode_text, last_message, system_message, user_message, with_system
-from orpo.chat_model.replies import Reply, Sampling, generate_replies
+from orpo.chat_model.messages import encode_text, user_message, with_system
+from orpo.chat_model.replies import Reply, Sampling, generate_replies, score_replies
 from orpo.preferences.prompts import Prompt
-from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, get_scorer, mean_scores
+from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, mean_scores
 
 BASE: Final = "base"
 TUNED: Final = "tuned"
@@ -156,17 +156,6 @@ def compare(
     base = measure(BASE, model.disable_adapter() if has_adapter else nullcontext())
     tuned = measure(TUNED, nullcontext()) if has_adapter else None
     return Comparison(list(prompts), base, tuned, scorer)
-
-
-def score_replies(
-    scorer: str, conversations: Sequence[Sequence[Message]], replies: Sequence[Reply]
-) -> list[ScoreReport]:
-    """Return the report of each reply, in the light of what it answers and of the system prompt."""
-    judge = get_scorer(scorer)
-    return [
-        judge.explain(reply.text, last_message(messages), system=system_message(messages))
-        for messages, reply in zip(conversations, replies, strict=True)
-    ]
 
 
 def measure_replies(

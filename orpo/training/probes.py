@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from orpo.chat_model.messages import Message, last_message, system_message
-from orpo.chat_model.replies import Reply, Sampling, generate_replies
+from orpo.chat_model.replies import Reply, Sampling, generate_replies, score_replies
 from orpo.scoring import ScoreReport, count_emojis, get_scorer, mean_scores
 from orpo.training.monitors import StopRequest, TensorBoardMonitor
 from orpo.training.reward import rewards
@@ -85,11 +85,7 @@ class ReplyProbe(TrainerCallback):
         replies = generate_replies(
             model, self._tokenizer, self._conversations, self._sampling, seed=self._settings.seed, batch_size=32
         )
-        scorer = get_scorer(self._settings.scorer)
-        reports = [
-            scorer.explain(reply.text, last_message(messages), system=system_message(messages))
-            for messages, reply in zip(self._conversations, replies, strict=True)
-        ]
+        reports = score_replies(self._settings.scorer, self._conversations, replies)
         self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
         return emoji_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 

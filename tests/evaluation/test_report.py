@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from orpo.chat_model.messages import user_message
-from orpo.chat_model.replies import Reply
-from orpo.evaluation.held_out import Comparison, Side, measure_replies, score_replies
+from orpo.chat_model.replies import Reply, score_replies
+from orpo.evaluation.held_out import Comparison, Side, measure_replies
 from orpo.evaluation.picture import draw_comparison, wrap_text
 from orpo.evaluation.report import print_side_by_side, print_summary, write_report
 from orpo.preferences.prompts import Prompt
