@@ -212,15 +212,15 @@ class StopRequest(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write a checkpoint and stop, if asked."""
-        self._hear_the_others(args.device)
+        self._hear_the_others(args)
         if self.asked:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
-    def _hear_the_others(self, device: torch.device) -> None:
+    def _hear_the_others(self, args: TrainingArguments) -> None:
         """Let all processes stop after the same step: one that went on alone would wait for the others for ever."""
         if process_count() > 1 and torch.distributed.is_initialized():
-            asked = torch.tensor(self._asked or 0, device=device)
+            asked = torch.tensor(self._asked or 0, device=args.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
             self._asked = int(asked) or None
 
