@@ -18,7 +18,7 @@ from typing import Any, Final
 from orpo.chat_model.log_probs import completion_log_probs
 from orpo.chat_model.messages import encode_text, user_message, with_system
 from orpo.chat_model.replies import Reply, Sampling, generate_replies, score_replies
-from orpo.preferences.prompts import Prompt
+from orpo.preferences.prompts import OUT_OF_PLACE, Prompt
 from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, mean_scores
 
 BASE: Final = "base"
@@ -35,6 +35,8 @@ class Measures:
     Attributes:
         replies: How many replies were measured.
         emoji_rate: Share of replies with at least one emoji.
+        in_place_rate: The same where an emoji is in place; None where the prompts have no categories.
+        out_of_place_rate: The same for code, JSON, grief and legal matters; the lower the better.
         mean_emojis: Emojis per reply.
         max_emojis: Most emojis in one reply.
         finished_share: Share that the model ended itself within the token limit.
@@ -56,6 +58,8 @@ class Measures:
     mean_tokens: float
     tokens_per_second: float
     perplexity: float | None = None
+    in_place_rate: float | None = None
+    out_of_place_rate: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -150,7 +154,8 @@ def compare(
             seconds = time.perf_counter() - started
             perplexity = measure_perplexity(model, tokenizer, texts, batch_size=batch_size) if texts else None
         reports = score_replies(scorer, conversations, replies)
-        return Side(name, replies, reports, measure_replies(replies, seconds, perplexity, reports))
+        categories = [prompt.category for prompt in prompts]
+        return Side(name, replies, reports, measure_replies(replies, seconds, perplexity, reports, categories))
 
     has_adapter = hasattr(model, "disable_adapter")
     base = measure(BASE, model.disable_adapter() if has_adapter else nullcontext())
@@ -163,10 +168,12 @@ def measure_replies(
     seconds: float,
     perplexity: float | None = None,
     reports: Sequence[ScoreReport] = (),
+    categories: Sequence[str] = (),
 ) -> Measures:
     """Return the measures of replies that took so many seconds."""
     count = max(1, len(replies))
     emojis = [count_emojis(reply.text) for reply in replies]
+    known = list(zip(emojis, categories or [""] * len(emojis), strict=True))
     tokens = sum(reply.tokens for reply in replies)
     return Measures(
         replies=len(replies),
@@ -179,8 +186,14 @@ def measure_replies(
         mean_tokens=tokens / count,
         tokens_per_second=tokens / max(seconds, 1e-9),
         perplexity=perplexity,
+        in_place_rate=_rate([number for number, category in known if category and category not in OUT_OF_PLACE]),
+        out_of_place_rate=_rate([number for number, category in known if category in OUT_OF_PLACE]),
         scores=mean_scores(reports),
     )
+
+
+def _rate(emojis: Sequence[int]) -> float | None:
+    return sum(number > 0 for number in emojis) / len(emojis) if emojis else None
 
 
 def repeats_itself(text: str, *, length: int = 4, times: int = 3) -> bool:

@@ -59,6 +59,10 @@ def summary_lines(measures: Sequence[Measures], scorer: str = DEFAULT_SCORER) ->
         ("tokens per reply", *(f"{side.mean_tokens:.1f}" for side in measures)),
         ("tokens per second", *(f"{side.tokens_per_second:.0f}" for side in measures)),
     ]
+    for name, key in (("where in place", "in_place_rate"), ("where out of place", "out_of_place_rate")):
+        rates = [getattr(side, key) for side in measures]
+        if None not in rates:
+            lines.insert(2 if key == "in_place_rate" else 3, (f"  {name}", *map(_percent, rates)))
     if any(side.perplexity is not None for side in measures):
         lines.append(("perplexity on plain text", *(_perplexity(side, measures[0]) for side in measures)))
     for part in measures[0].scores:

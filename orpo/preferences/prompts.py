@@ -11,6 +11,8 @@ from orpo.running.errors import InputError
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
 TRAIN: Final = "train"
+OUT_OF_PLACE: Final = frozenset({"code", "json", "grief", "legal"})
+"""Categories of the embedded prompts where an emoji has no place in the reply."""
 
 _PROMPTS_FILE = Path(__file__).with_name("prompts.jsonl")
 _COLUMNS: Final = ("prompt", "messages", "instruction", "question", "query", "text", "conversations")

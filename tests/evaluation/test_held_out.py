@@ -55,6 +55,15 @@ def test_measures_are_those_counted_by_hand() -> None:
     assert (measures.mean_tokens, measures.tokens_per_second, measures.perplexity) == (10.0, 20.0, None)
 
 
+def test_emojis_in_and_out_of_place_are_told_apart() -> None:
+    """In place (good news, small talk): 1 of 2; out of place (code, grief, legal): 1 of 3; no category: in neither."""
+    texts = ["Yes 🎉", "Hello", "x = 1", "I am sorry 😢", "Ask a lawyer.", "Any 🎈"]
+    categories = ["good_news", "small_talk", "code", "grief", "legal", ""]
+    measures = measure_replies([Reply(text, True, 5) for text in texts], 1.0, categories=categories)
+    assert (measures.in_place_rate, measures.out_of_place_rate) == (1 / 2, 1 / 3)
+    assert measure_replies([Reply("Any 🎈", True, 5)], 1.0).in_place_rate is None
+
+
 def test_no_replies_measure_as_nothing() -> None:
     assert measure_replies([], seconds=0.0).emoji_rate == 0.0
 
