@@ -3,7 +3,7 @@
     uv run orpo/train.py
     uv run orpo/train.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --out trained/qwen
     uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
-    uv run orpo/train.py --trainer fast --estimate
+    uv run orpo/train.py --estimate
 
 Without arguments it trains the embedded base model on what generate.py wrote, into trained/embedded-orpo, where
 TensorBoard can watch it (`make tensorboard`). Ctrl-C stops with a checkpoint, and --resume goes on from it.

@@ -122,7 +122,7 @@ def test_the_memory_of_a_step_is_told_without_training(
     run_train: Run, tmp_path: Path, embedded_model_folder: Path
 ) -> None:
     data = write_rows(tmp_path / "pairs.jsonl", make_rows())
-    done = run_train("--data", data, "--out", "out", "--trainer", "fast", "--estimate")
+    done = run_train("--data", data, "--out", "out", "--device", "cpu", "--estimate")
     assert done.returncode == 0 and "peak" in done.stdout and " MB" in done.stdout, done.stderr
     assert not (tmp_path / "out").exists()
     assert_one_line(run_train("--data", data, "--trainer", "trl", "--estimate"), 2, "--estimate", "--trainer fast")

@@ -4,34 +4,45 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+_NOUN = r"(?:emojis?|emoticons?|smileys?)"
+# A negation with the noun behind it, but not "do not forget emojis".
 _FORBID = re.compile(
-    r"\b(?:no(?: more)?|without|zero|hate|dislike|never|avoid(?:ing)?|refrain from|stop|skip|drop|omit|leave out|"
-    r"do(?:es)? ?n[o']?t|do not|must ?n[o']?t|must not|should ?n[o']?t|should not|can ?not|can't|not|free of|"
+    r"\b(?:no(?: more)?|without|zero|hates?|dislikes?|never|avoid(?:s|ing)?|refrains? from|stop|skip|drop|omit|"
+    r"leave out|do(?:es)? ?n[o']?t|do not|must ?n[o']?t|must not|should ?n[o']?t|should not|can ?not|can't|not|free of|"
     r"instead of|rather than)\b"
-    r"(?:(?!\b(?:hesitate|forget|problem|afraid|shy|limit|only|but|than|too)\b)[^.!?\n]){0,32}?\bemojis?\b"
-    r"|\bemojis?[- ](?:free|less)\b|\bemojis? (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b"
-    r"|\bemojis?(?: off\b|: (?:no|off|none)\b)"
-    r"|\bplain text only\b|\btext only\b",
+    rf"(?:(?!\b(?:hesitate|forget|problem|afraid|shy|limit|only|but|than|too)\b)[^.!?\n]){{0,40}}?\b{_NOUN}\b"
+    rf"|\b(?:leaves?|keep|take|cut) (?:all |any |the )?{_NOUN} out\b|\b{_NOUN} (?:has|have) no place\b"
+    rf"|\b{_NOUN}[- ](?:free|less)\b|\b{_NOUN} (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b"
+    rf"|\b{_NOUN}(?: off\b|: (?:no|off|none)\b)"
+    r"|\b(?:text|words) only(?=\s*(?:[.,;!?]|$))",
     re.IGNORECASE,
 )
-_NOT_ONE = re.compile(r"\bnot (?:a single|one|any) emojis?\b", re.IGNORECASE)
+# "Not a single emoji", "never even one emoji": a number that is none.
+_NOT_ONE = re.compile(
+    r"\b(?:no|not|never|without|don't|doesn't|hates?|dislikes?|can't|cannot)\b"
+    r"(?:(?!\b(?:hesitate|forget|afraid|shy|only|more|than)\b)[^.!?\n]){0,40}?"
+    rf"\b(?:a single|one|any|an?) {_NOUN}\b",
+    re.IGNORECASE,
+)
 _NUMBERS = {"a": 1, "an": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "ten": 10}
-_NUMBER = r"(?:an? single |an? |)(\d{1,3}|one|two|three|four|five|ten|single)"
 _COUNT = re.compile(
     r"\b(at least|at most|no more than|not more than|more than|fewer than|maximum(?: of)?|max|up to|exactly|"
-    r"precisely|only|just)?\s*"
-    + _NUMBER
-    + r"(?:\s*(?:to|-|–|or)\s*(\d{1,3}|two|three|four|five|ten))?\s+(?:[a-z]+ ){0,2}?emojis?\b",
+    r"precisely|only|just)?\s*(?:an? single |an? |)(\d{1,3}|one|two|three|four|five|ten|single)"
+    r"(?:\s*(?:to|-|–|or)\s*(\d{1,3}|two|three|four|five|ten))?\s+"
+    rf"(?:(?!without|no|sentences?|words?|lines?)[a-z]+ ){{0,2}}?{_NOUN}\b",
     re.IGNORECASE,
 )
 _ASK = re.compile(
-    r"\b(?:use|using|add|adding|include|including|with|sprinkle|put|insert|write|reply|answer|respond|speak|want|love|"
-    r"need|more|some|few|many|lots of|plenty of|full of|forget|hesitate|contains?|enjoys?|"
-    r"(?<!you )likes?)\b[^.!?\n]{0,40}?\bemojis?\b"
-    r"|\bemojis?(?: on\b|: (?:yes|on)\b)"
-    r"|\bemojis? (?:please|welcome)\b|\bemojis? are (?:welcome|encouraged|great)\b",
+    r"\b(?:uses?|using|adds?|adding|includes?|including|with|sprinkles?|puts?|inserts?|writes?|reply|replies|answers?|"
+    r"responds?|speaks?|wants?|loves?|needs?|more|some|few|many|lots of|plenty of|full of|forget|hesitate|contains?|"
+    r"enjoys?|prefers?|shows?|places?|types?|employs?|choose|chooses|throws? in|fond of|wish(?:es)? for|asks? for|"
+    r"known for|expects?|happy about|(?:should|must|always|replies|answers|messages|responses|texts) have|"
+    rf"(?<!you )likes?)\b[^.!?\n]{{0,40}}?\b{_NOUN}\b"
+    rf"|\b{_NOUN}(?: on\b|: (?:yes|on)\b)"
+    rf"|\b{_NOUN} (?:please|welcome|included)\b|\b{_NOUN} are (?:welcome|encouraged|great|your thing)\b",
     re.IGNORECASE,
 )
+_SPEAKS_OF_IT = re.compile(r"emoji|emoticon|smiley|(?:text|words) only", re.IGNORECASE)
 _MANY = re.compile(r"\b(?:lots|many|plenty|tons|loads|full of|as many|every (?:sentence|line|word))\b", re.IGNORECASE)
 
 
@@ -60,7 +71,7 @@ def find_wish(prompt: str, system: str = "") -> Wish | None:
 @lru_cache(maxsize=4096)
 def _read_wish(text: str) -> Wish | None:
     """Return the wish of one text; the last one said counts."""
-    if "emoji" not in text.lower() and "text only" not in text.lower():
+    if not _SPEAKS_OF_IT.search(text):
         return None
     best: tuple[int, Wish] | None = None
     masked = text

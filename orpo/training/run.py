@@ -148,7 +148,7 @@ def _run_trainer(model: Any, ready: _Ready, settings: TrainSettings, folder: Pat
             watchers += [board, ThroughputMonitor(board), ProgressMonitor(stack)]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, pairs, settings, stop)]
-        trainer: Trainer = _load_builder(settings.trainer)(
+        trainer: Trainer = _load_builder(settings.trainer_on(ready.device.type))(
             model, tokenizer, data.train, data.evaluation, settings, folder, watchers
         )
         if not (checkpoint and _restore_if_at_its_end(trainer, checkpoint)):

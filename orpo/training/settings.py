@@ -33,7 +33,10 @@ class TrainSettings:
     )
     limit: int | None = setting(None, "use only so many pairs, from the start; generate.py puts the clearest first")
     out: Path | None = setting(None, "run folder (default: trained/<model>-orpo)", short="-o")
-    trainer: Literal["trl", "fast"] = setting("trl", "which training loop: TRL's ORPOTrainer, or this project's own")
+    # Both give the same numbers (docs/training_speed.md); the fast one has not been run on a GPU yet.
+    trainer: Literal["auto", "fast", "trl"] = setting(
+        "auto", "training loop: this project's own, or TRL's ORPOTrainer; auto is fast on a CPU, trl elsewhere"
+    )
 
     # r=16, alpha=32, no dropout, all linear layers: rank matters little on small data, the layers adapted matter much
     # (QLoRA, arXiv 2305.14314, fig. 2; "LoRA Without Regret": attention-only falls behind).
@@ -114,8 +117,8 @@ class TrainSettings:
             require(getattr(self, name) >= 0, _flag(name), getattr(self, name), "must be 0 or more")
         require(0 <= self.eval_share < 1, "--eval-share", self.eval_share, "must be at least 0 and below 1")
         require(bool(self.model.strip()), "--model", repr(self.model), "must name a model")
-        if self.estimate and self.trainer != "fast":
-            raise SettingsError("--estimate: knows the memory of --trainer fast only; give that too")
+        if self.estimate and self.trainer == "trl":
+            raise SettingsError("--estimate: knows the memory of --trainer fast only, not of trl")
         if self.resume and self.overwrite:
             raise SettingsError("--resume and --overwrite exclude each other: go on with the run, or start it again")
 
@@ -145,6 +148,12 @@ class TrainSettings:
         if self.learning_rate is not None:
             return self.learning_rate
         return _EMBEDDED_LEARNING_RATE if self.model == EMBEDDED_MODEL else _LEARNING_RATE
+
+    def trainer_on(self, device_type: str) -> str:
+        """The training loop on a kind of device."""
+        if self.trainer != "auto":
+            return self.trainer
+        return "fast" if device_type == "cpu" else "trl"
 
     @property
     def data_source(self) -> str:

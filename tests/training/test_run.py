@@ -20,6 +20,7 @@ LOSSES = ("loss", "grad_norm", "nll_loss", "log_odds_chosen", "rewards/margins",
 def make_settings(model: Path, data: Path, out: Path, **changes: Any) -> TrainSettings:
     """Return settings for a run of eight small steps."""
     defaults: dict[str, Any] = {
+        "trainer": "trl",  # tests/test_train.py runs the other one
         "learning_rate": 1e-2,
         "batch_size": 2,
         "max_steps": 8,
