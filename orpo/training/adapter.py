@@ -69,9 +69,19 @@ def check_fit(model: Any, tokenizer: Any, pairs: list[TokenizedPair]) -> None:
         )
 
 
-def save_adapter(model: Any, tokenizer: Any, folder: Path, settings: TrainSettings) -> None:
-    """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it."""
-    model.save_pretrained(str(folder))
+def save_adapter(
+    model: Any, tokenizer: Any, folder: Path, settings: TrainSettings, *, weights: dict[str, Any] | None = None
+) -> None:
+    """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it.
+
+    Args:
+        model: A PEFT model.
+        tokenizer: Its tokenizer.
+        folder: Where to.
+        settings: The run's settings.
+        weights: The model's whole state, where its own tensors are only this process's share of it.
+    """
+    model.save_pretrained(str(folder), state_dict=weights)
     tokenizer.save_pretrained(str(folder))
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

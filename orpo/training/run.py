@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from accelerate import DistributedType
 from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
@@ -170,11 +171,20 @@ def _finish(
     }
     metrics = run_metrics(trainer.state.log_history)
     record.metrics, record.facts = metrics, counts
+    weights = _gathered_weights(trainer)
     if is_main_process():
-        save_adapter(trainer.model, tokenizer, folder, settings)
+        save_adapter(trainer.model, tokenizer, folder, settings, weights=weights)
         write_model_card(folder, settings, metrics, counts)
         record.write(folder)
     return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
+
+
+def _gathered_weights(trainer: Trainer) -> dict[str, Any] | None:
+    """Put a model together that FSDP or DeepSpeed has cut up, which all processes must do; None for a whole one."""
+    if trainer.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        return None
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return weights
 
 
 def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
