@@ -25,7 +25,7 @@ def print_side_by_side(comparison: Comparison, count: int, *, console: Console |
     table.add_column("prompt", ratio=3, overflow="fold")
     for side in comparison.sides():
         table.add_column(side.name, ratio=4, overflow="fold")
-        table.add_column("emojis, score", justify="right", width=6)
+        table.add_column("emojis\nscore", justify="right", width=6)
     for index, prompt in enumerate(comparison.prompts[:count]):
         cells: list[Text] = [Text(printable(prompt.text))]
         for side in comparison.sides():
@@ -37,7 +37,8 @@ def print_side_by_side(comparison: Comparison, count: int, *, console: Console |
 
 def print_summary(comparison: Comparison, *, title: str = "", console: Console | None = None) -> None:
     """Print the measures, one line each, one column per side."""
-    table = Table(title=title or None, title_justify="left")
+    parts = "a part is 1.00 where there is no emoji to judge" if comparison.base.measures.scores else None
+    table = Table(title=title or None, title_justify="left", caption=parts, caption_justify="left")
     table.add_column("measure")
     for side in comparison.sides():
         table.add_column(side.name, justify="right")
