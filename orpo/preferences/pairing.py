@@ -1,5 +1,6 @@
 """From two scored replies to a preference pair, or to the reason why there is none."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,5 +148,18 @@ def measure_side(texts: Sequence[str], scores: Sequence[float]) -> dict[str, flo
 
 
 def count_reasons(dropped: Sequence[Dropped]) -> dict[str, int]:
-    """Return how many prompts were dropped for each reason, the commonest first."""
-    return dict(Counter(entry.reason for entry in dropped).most_common())
+    """Return how many prompts were dropped for each reason, the commonest first.
+
+    Replies refused with one HTTP status count as one reason, in the words of the first: an endpoint may put an id or a
+    number of tokens into each of them. dropped.jsonl keeps them all.
+    """
+    first: dict[str, str] = {}
+    for entry in dropped:
+        first.setdefault(_kind_of(entry.reason), entry.reason)
+    counts = Counter(first[_kind_of(entry.reason)] for entry in dropped)
+    return dict(counts.most_common())
+
+
+def _kind_of(reason: str) -> str:
+    status = re.match(r"\w+ writer: HTTP \d+", reason)
+    return status[0] if status else reason

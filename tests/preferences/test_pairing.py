@@ -74,3 +74,10 @@ def test_sides_are_measured_by_hand_counted_values() -> None:
         "longest_words": 3.0,
     }
     assert measure_side([], [])["emoji_rate"] == 0.0
+
+
+def test_refusals_with_one_status_count_as_one_reason() -> None:
+    """An endpoint that puts an id into each refusal would else make a line of the table for each prompt."""
+    reasons = ["emoji writer: HTTP 400: id 1", "tie", "emoji writer: HTTP 400: id 2", "plain writer: HTTP 400: id 1"]
+    dropped = [Dropped(reason, Prompt(str(number), "a")) for number, reason in enumerate(reasons)]
+    assert count_reasons(dropped) == {reasons[0]: 2, "tie": 1, reasons[3]: 1}

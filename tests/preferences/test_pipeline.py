@@ -196,8 +196,8 @@ def test_failures_of_an_endpoint_are_told_apart_and_asked_again_next_time(
     written = write_remotely(chat_server.url, prompts, run_with(store, models, timeout_seconds=2.0))
     failures = {row.prompt.text: row.emoji.failure for row in written}
     assert failures == {
-        "limited": "HTTP 429",
-        "broken": "HTTP 500",
+        "limited": "HTTP 429: scripted failure",
+        "broken": "HTTP 500: scripted failure",
         "slow": "timed out",
         "garbage": "answer not understood",
         "shapeless": "answer not understood",
