@@ -172,9 +172,11 @@ def compare(case: Case, pairs: list[BenchPair]) -> dict[str, Any]:
     for model in models.values():
         model.zero_grad()
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    for _ in range(case.repetitions):
+    for number in range(case.repetitions + 1):
         for name, stepper in steppers.items():
-            seconds[name].append(stepper.step()[0])
+            taken = stepper.step()[0]
+            if number:  # the first round warms up, and makes AdamW's state
+                seconds[name].append(taken)
     work = needed_work(case, pairs)
     return {
         "case": case.name,

@@ -33,11 +33,17 @@ class InferenceSettings:
 
     prompt: list[str] = setting([], "messages to answer, each in quotes", short="-p")
     prompts: str | None = setting(None, "answer the prompts of a file (JSONL, CSV, Parquet, text) or Hub data set")
+    prompts_config: str | None = setting(None, "configuration of a Hub data set")
+    prompts_split: str = setting("train", "split of a Hub data set, or of a folder that `datasets` saved")
     prompts_column: str | None = setting(None, "the column of --prompts that holds them")
     chat: bool = setting(False, "talk with the tuned model")
-    summary: bool = setting(False, "measure --measure held-out prompts, and perplexity, instead of only those shown")
-    count: int = setting(8, "prompts to show side by side; 0 for all")
-    measure: int = setting(100, "held-out prompts that --summary measures; 0 for all")
+    summary: bool = setting(False, "measure --measure prompts, and perplexity, instead of only those shown")
+    count: int | None = setting(
+        None, "prompts to show side by side, 0 for all that are answered (default: 8, or all of --prompts)"
+    )
+    measure: int | None = setting(
+        None, "prompts that --summary measures, those shown at least, 0 for all (default: 100, or all of --prompts)"
+    )
     json: bool = setting(False, "print JSON lines: one for each prompt, then the summary")
     report: Path | None = setting(None, "write report.json, a picture and run.json to this new folder")
     overwrite: bool = setting(False, "replace an earlier report")
@@ -62,8 +68,8 @@ class InferenceSettings:
 
     def __post_init__(self) -> None:
         """Check ranges and which flags go together."""
-        require(self.count >= 0, "--count", self.count, "must be 0 (all) or above")
-        require(self.measure >= 0, "--measure", self.measure, "must be 0 (all) or above")
+        require(self.count is None or self.count >= 0, "--count", self.count, "must be 0 (all) or above")
+        require(self.measure is None or self.measure >= 0, "--measure", self.measure, "must be 0 (all) or above")
         require(self.batch_size >= 1, "--batch-size", self.batch_size, "must be at least 1")
         require(all(text.strip() for text in self.prompt), "--prompt", "''", "is empty; give a message in quotes")
         modes = [
@@ -77,6 +83,19 @@ class InferenceSettings:
             raise SettingsError("--chat does not go together with --json, --report or --summary")
         if self.base_only and self.adapter:
             raise SettingsError("--base-only loads no adapter, so --adapter does not go with it; give one of them")
+
+    def show_count(self) -> int:
+        """Return how many prompts to show; 0 for all."""
+        if self.count is not None:
+            return self.count
+        return 0 if self.prompt or (self.prompts and not self.summary) else 8
+
+    def answer_count(self) -> int:
+        """Return how many prompts to answer; 0 for all."""
+        if not self.summary:
+            return self.show_count()
+        measure = (0 if self.prompts else 100) if self.measure is None else self.measure
+        return max(measure, self.show_count()) if measure else 0
 
 
 def main(argv: list[str]) -> int:
@@ -160,17 +179,19 @@ def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
     from orpo.evaluation.held_out import choose_prompts
     from orpo.preferences.prompts import Prompt, embedded_prompts, load_prompts
 
-    if settings.prompt:
+    if settings.prompt:  # however many: each was asked for by itself
         return [Prompt(f"prompt-{number}", text) for number, text in enumerate(settings.prompt, start=1)]
-    if settings.prompts is not None:
-        found = load_prompts(settings.prompts, column=settings.prompts_column)
-        if not found:
-            raise InputError(f"--prompts {settings.prompts}: holds no prompts")
-        return found
-    wanted = settings.count
-    if settings.summary and settings.count:
-        wanted = max(settings.count, settings.measure) if settings.measure else 0
-    return choose_prompts(embedded_prompts("held_out"), wanted)
+    if settings.prompts is None:
+        found = embedded_prompts("held_out")
+    else:
+        found = load_prompts(
+            settings.prompts,
+            column=settings.prompts_column,
+            config=settings.prompts_config,
+            hub_split=settings.prompts_split,
+            has_own_flags=True,
+        )
+    return choose_prompts(found, settings.answer_count())
 
 
 def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
@@ -223,9 +244,7 @@ def _show(settings: InferenceSettings, comparison: Comparison, facts: dict[str, 
         return
     from orpo.evaluation.report import print_side_by_side, print_summary
 
-    count = len(comparison.prompts)
-    shown = count if settings.prompt or settings.prompts or not settings.count else min(settings.count, count)
-    print_side_by_side(comparison, shown)
+    print_side_by_side(comparison, settings.show_count() or len(comparison.prompts))
     print_summary(comparison)
 
 

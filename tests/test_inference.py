@@ -109,6 +109,51 @@ def test_prompts_come_from_a_file(trained: Path, tmp_path: Path, capsys: pytest.
     assert [row.get("prompt") for row in json_lines(capsys.readouterr().out)] == ["hello", "thank you", None]
 
 
+@pytest.mark.parametrize(
+    ("flags", "answered", "shown"),
+    [
+        ([], 12, 12),
+        (["--count", "5"], 5, 5),
+        (["--summary"], 12, 8),
+        (["--summary", "--measure", "6", "--count", "2"], 6, 2),
+        (["--summary", "--measure", "6", "--count", "0"], 6, 6),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_count_and_measure_hold_for_the_users_own_prompts(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], answered: int, shown: int
+) -> None:
+    """A file was answered and shown whole, whatever the flags said."""
+    file = tmp_path / "mine.txt"
+    file.write_text("".join(f"hello {number}\n" for number in range(12)), encoding="utf-8")
+    assert main(["--prompts", str(file), *flags, *SHORT]) == 0
+    out = capsys.readouterr().out
+    assert next(line for line in out.splitlines() if "replies  " in line).split("│")[2].strip() == str(answered)
+    assert sum("├" in line for line in out.splitlines()) == shown - 1
+
+
+def test_the_summary_measures_as_many_held_out_prompts_as_it_is_told() -> None:
+    """`--count 0`, to show all that are measured, measured all of the set."""
+    assert InferenceSettings(summary=True, count=0, measure=50).answer_count() == 50
+    assert InferenceSettings(summary=True, count=0, measure=0).answer_count() == 0
+    assert InferenceSettings(summary=True).answer_count() == 100
+    assert InferenceSettings(count=0).answer_count() == 0 and InferenceSettings().answer_count() == 8
+
+
+def test_prompts_come_from_the_split_that_is_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {"test": Dataset.from_list([{"prompt": "hello"}]), "dev": Dataset.from_list([{"prompt": "thank you"}])}
+    DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    flags = ["--prompts", str(tmp_path / "saved"), "--json", *SHORT]
+    assert main([*flags, "--prompts-split", "dev"]) == 0
+    assert json_lines(capsys.readouterr().out)[0]["prompt"] == "thank you"
+    with pytest.raises(InputError, match="it has test, dev; choose with --prompts-config and --prompts-split"):
+        main(flags)
+
+
 def test_a_report_holds_replies_picture_and_record(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     assert main(["--report", str(folder), "--count", "3", *SHORT]) == 0

@@ -4,20 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from orpo.preferences.row_sources import DATASET_FOLDER, PAIRS_FILE, Row, Rows, read_rows
+from orpo.preferences.row_sources import DATASET_FOLDER, PAIRS_FILE, Row, Rows, read_rows, role_and_content
 from orpo.running.errors import InputError
 
 Messages = list[dict[str, str]]
-
-_SHAREGPT_ROLES: Final = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
 
 
 @dataclass(frozen=True)
@@ -124,17 +116,17 @@ def _parse_messages(text: str) -> list[Any] | None:
         value = json.loads(text)
     except ValueError:
         return None
-    is_messages = isinstance(value, list) and all(isinstance(entry, dict) and "role" in entry for entry in value)
+    is_messages = isinstance(value, list) and all(
+        isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value
+    )
     return value if is_messages else None
 
 
 def _as_message(entry: Any, column: str, where: str) -> dict[str, Any]:
-    if isinstance(entry, Mapping):
-        if "role" in entry and "content" in entry:
-            return {"role": entry["role"], "content": entry["content"]}
-        if "from" in entry and "value" in entry:
-            return {"role": _SHAREGPT_ROLES.get(entry["from"], entry["from"]), "content": entry["value"]}
-    raise InputError(f"{where}: column {column!r} holds a message without role and content: {entry!r:.80}")
+    message = role_and_content(entry)
+    if message is None:
+        raise InputError(f"{where}: column {column!r} holds a message without role and content: {entry!r:.80}")
+    return message
 
 
 def _is_text(value: Any) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from orpo.preferences.row_sources import Rows, number_list, read_rows
+from orpo.preferences.row_sources import SAVE_A_FILE, Rows, number_list, read_rows, role_and_content
 from orpo.running.errors import InputError
 
 EMBEDDED: Final = "embedded"
@@ -61,6 +61,7 @@ def load_prompts(
     hub_split: str = TRAIN,
     limit: int | None = None,
     flag: str = "--prompts",
+    has_own_flags: bool = False,
 ) -> list[Prompt]:
     """Load prompts from a file, a folder or a Hub data set; `embedded` is the set that comes with the package.
 
@@ -68,14 +69,16 @@ def load_prompts(
         source: JSONL, JSON, CSV, TSV, Parquet, text with one prompt a line, a `datasets` folder, or a Hub id.
         column: The column with the prompt, text or chat messages; found by its usual names when not given.
         config: Configuration of a Hub data set.
-        hub_split: Split of a Hub data set.
+        hub_split: Split of a Hub data set, or of a folder that `datasets` saved.
         limit: Take only so many, from the start.
         flag: The flag that errors name.
+        has_own_flags: Whether the command has FLAG-column, FLAG-config and FLAG-split too, for errors to recommend.
     """
     if source == EMBEDDED:
         return embedded_prompts()[:limit]
-    rows = read_rows(source, flag=flag, config=config, split=hub_split)
-    name = _find_column(rows, column, flag)
+    remedy = f"choose with {flag}-config and {flag}-split" if has_own_flags else SAVE_A_FILE
+    rows = read_rows(source, flag=flag, config=config, split=hub_split, remedy=remedy)
+    name = _find_column(rows, column, flag, f"name yours with {flag}-column" if has_own_flags else "rename yours")
     prompts: list[Prompt] = []
     empty: list[int] = []
     ids: set[str] = set()
@@ -97,7 +100,7 @@ def load_prompts(
     return prompts
 
 
-def _find_column(rows: Rows, column: str | None, flag: str) -> str:
+def _find_column(rows: Rows, column: str | None, flag: str, remedy: str) -> str:
     columns = rows.columns()
     if column is not None:
         if column not in columns:
@@ -107,7 +110,7 @@ def _find_column(rows: Rows, column: str | None, flag: str) -> str:
         if name in columns:
             return name
     raise InputError(
-        f"{flag} {rows.source}: has none of the columns {', '.join(_COLUMNS)}; name yours with {flag}-column "
+        f"{flag} {rows.source}: has none of the columns {', '.join(_COLUMNS)}; {remedy} "
         f"(it has {', '.join(map(str, columns[:12]))})"
     )
 
@@ -127,13 +130,13 @@ def _as_messages(value: Any, where: str, column: str, flag: str) -> list[dict[st
 
 
 def _as_message(entry: Any, where: str, column: str, flag: str) -> dict[str, str]:
-    role, content = (entry.get("role"), entry.get("content")) if isinstance(entry, dict) else (None, None)
-    if role not in _ROLES or not isinstance(content, str):
+    message = role_and_content(entry)
+    if message is None or message["role"] not in _ROLES or not isinstance(message["content"], str):
         raise InputError(
             f"{flag} {where}: column {column!r} holds a message that is not "
             f"{{'role': system, user or assistant, 'content': text}}: {entry!r:.80}"
         )
-    return {"role": role, "content": content}
+    return message
 
 
 def _unique_id(row: dict[str, Any], number: int, taken: set[str]) -> str:

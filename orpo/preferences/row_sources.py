@@ -9,7 +9,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,10 @@ Row = dict[str, Any]
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 FILE_SUFFIXES: Final = _JSON_SUFFIXES | {".csv", ".tsv", ".parquet", ".txt"}
+_SHAREGPT_ROLES: Final = {"human": "user", "gpt": "assistant"}  # its other roles have the usual names
 PAIRS_FILE: Final = "pairs.jsonl"
 DATASET_FOLDER: Final = "dataset"
+SAVE_A_FILE: Final = "save the part you want as a JSONL or Parquet file and give that"
 
 
 class Rows(list[Row]):
@@ -43,18 +45,27 @@ class Rows(list[Row]):
         return f"{self.source} {self.unit} {self.numbers[index]}"
 
 
-def read_rows(source: str, *, flag: str, config: str | None = None, split: str = "train") -> Rows:
-    """Read all rows of a file, a folder or a Hub data set; `flag` is named in errors (`--prompts`).
+def read_rows(
+    source: str, *, flag: str, config: str | None = None, split: str = "train", remedy: str = SAVE_A_FILE
+) -> Rows:
+    """Read all rows of a file, a folder or a Hub data set.
 
     Raises InputError for what does not exist, is empty or is not what it says it is.
+
+    Args:
+        source: The file, folder or Hub id.
+        flag: Named in errors, such as `--prompts`.
+        config: Configuration of a Hub data set.
+        split: Split of a Hub data set, or of a folder that `datasets` saved.
+        remedy: What an error about configuration or split says to do; names flags only where the command has them.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        rows = _read_folder(path, flag, split)
+        rows = _read_folder(path, flag, split, remedy)
     elif path.exists():
         rows = _read_file(path, flag)
     elif _looks_like_hub_id(source):
-        rows = _read_hub(source, flag, config, split)
+        rows = _read_hub(source, flag, config, split, remedy)
     else:
         raise InputError(f"{flag} {source}: there is no such file or folder")
     if not rows:
@@ -66,6 +77,18 @@ def number_list(numbers: list[int], most: int = 8) -> str:
     """Return `3, 5, 9` of many numbers, cut after a few."""
     shown = ", ".join(map(str, numbers[:most]))
     return f"{shown} and {len(numbers) - most} more" if len(numbers) > most else shown
+
+
+def role_and_content(entry: Any) -> dict[str, Any] | None:
+    """Return a chat message as `role` and `content`, from ShareGPT's `from` and `value` too; None for anything else."""
+    if isinstance(entry, Mapping):
+        if "role" in entry and "content" in entry:
+            return {"role": entry["role"], "content": entry["content"]}
+        if "from" in entry and "value" in entry:
+            role = entry["from"]
+            known = _SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
+            return {"role": known, "content": entry["value"]}
+    return None
 
 
 def _looks_like_hub_id(source: str) -> bool:
@@ -158,14 +181,14 @@ def _read_parquet(path: Path, flag: str) -> Rows:
     return Rows(rows, source=str(path), numbers=list(range(1, len(rows) + 1)))
 
 
-def _read_folder(path: Path, flag: str, split: str) -> Rows:
+def _read_folder(path: Path, flag: str, split: str, remedy: str) -> Rows:
     """Read our own result, a folder that `datasets` saved, or a folder with a single data file."""
     if (path / PAIRS_FILE).is_file():
         return _read_file(path / PAIRS_FILE, flag)
     if (path / DATASET_FOLDER).is_dir():
         path = path / DATASET_FOLDER
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return _read_saved_dataset(path, flag, split)
+        return _read_saved_dataset(path, flag, split, remedy)
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in FILE_SUFFIXES - {".txt"})
     files = [file for file in files if file.name != "run.json"]
     if len(files) == 1:
@@ -174,7 +197,7 @@ def _read_folder(path: Path, flag: str, split: str) -> Rows:
     raise InputError(f"{flag} {path}: this folder holds {what} (one of {', '.join(sorted(FILE_SUFFIXES))})")
 
 
-def _read_saved_dataset(path: Path, flag: str, split: str) -> Rows:
+def _read_saved_dataset(path: Path, flag: str, split: str, remedy: str) -> Rows:
     import datasets
 
     try:
@@ -184,13 +207,13 @@ def _read_saved_dataset(path: Path, flag: str, split: str) -> Rows:
         raise InputError(f"{flag} {path}: cannot be read as a data set folder ({reason})") from None
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
-            raise InputError(f"{flag} {path}: has no split {split!r}; it has {', '.join(found)}")
+            raise InputError(f"{flag} {path}: has no split {split!r}; it has {', '.join(found)}; {remedy}")
         found = found[split]
     rows = found.to_list()
     return Rows(rows, source=str(path), numbers=list(range(1, len(rows) + 1)))
 
 
-def _read_hub(source: str, flag: str, config: str | None, split: str) -> Rows:
+def _read_hub(source: str, flag: str, config: str | None, split: str, remedy: str) -> Rows:
     import datasets
     from huggingface_hub.errors import GatedRepoError
 
@@ -204,9 +227,8 @@ def _read_hub(source: str, flag: str, config: str | None, split: str) -> Rows:
             "(check the spelling and the network)"
         ) from None
     except ValueError as problem:  # unknown configuration or split; the message lists those there are
-        raise InputError(
-            f"{flag} {source}: {' '.join(str(problem).split())[:300]} ({flag}-config, {flag}-split)"
-        ) from None
+        reason = " ".join(str(problem).split())[:300]
+        raise InputError(f"{flag} {source}: {reason}; {remedy}") from None
     except RuntimeError as problem:
         raise InputError(f"{flag} {source}: cannot be loaded: {' '.join(str(problem).split())[:200]}") from None
     rows = found.to_list()

@@ -23,7 +23,7 @@ def add_adapter(base: Any, settings: TrainSettings) -> Any:
     switch_dropout_off(base)
     if getattr(base, "is_loaded_in_4bit", False):  # norms in fp32, frozen weights
         prepare: Any = prepare_model_for_kbit_training  # untyped in peft
-        base = prepare(base, use_gradient_checkpointing=settings.gradient_checkpointing)
+        base = prepare(base, use_gradient_checkpointing=False)  # Trainer switches it on
     targets: str | list[str] = list(settings.lora_targets)
     config = LoraConfig(
         r=settings.lora_rank,

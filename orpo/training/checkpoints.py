@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo.running.errors import InputError
+from orpo.running.processes import is_main_process, process_count
 from orpo.running.settings import settings_as_dict
 from orpo.training.settings import TrainSettings
 
@@ -13,6 +14,8 @@ SETTINGS_NAME = "settings.json"
 
 # What Trainer needs to go on; trainer_state.json is written last.
 _NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+# FSDP and DeepSpeed keep weights and optimiser in files and folders of their own.
+_OF_SHARDED = ("optimizer.bin", "optimizer_0", "pytorch_model_fsdp*", "global_step*")
 
 # These change nothing that is learnt.
 _FREE = frozenset(
@@ -27,7 +30,7 @@ _FREE = frozenset(
         "max_new_tokens",
         "scorer",
     }
-    | {"logging_steps", "save_steps", "eval_prompts"}
+    | {"logging_steps", "save_steps", "eval_prompts", "token_budget", "gradient_checkpointing", "onednn"}
 )
 
 
@@ -40,13 +43,18 @@ def newest_whole_checkpoint(folder: Path) -> Path | None:
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if _is_whole(path):
             return path
-        shutil.rmtree(path)
+        if is_main_process():  # Trainer would count it as the newest, and delete a whole one in its stead
+            shutil.rmtree(path)
     return None
 
 
 def remember_settings(folder: Path, settings: TrainSettings, fingerprint: str) -> None:
     """Write what a later `--resume` is compared with."""
-    content = {"settings": settings_as_dict(settings), "data_fingerprint": fingerprint}
+    content = {
+        "settings": settings_as_dict(settings),
+        "data_fingerprint": fingerprint,
+        "processes": process_count(),
+    }
     (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -60,6 +68,12 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
             f"--resume: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
             "bring them back, or start again with --overwrite"
         )
+    processes = remembered.get("processes", process_count())
+    if processes != process_count():
+        raise InputError(
+            f"--resume: the run in {folder} was started with {processes} processes (now {process_count()}), which "
+            "decide the order of the pairs; start as many, or again with --overwrite"
+        )
     then, now = remembered.get("settings", {}), settings_as_dict(settings)
     changed = [name for name in now if name not in _FREE and name in then and then[name] != now[name]]
     if changed:
@@ -70,7 +84,10 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    return all((checkpoint / name).is_file() for name in _NEEDED) and bool(_read_json(checkpoint / _NEEDED[-1]))
+    if not _read_json(checkpoint / _NEEDED[-1]):
+        return False
+    plain = all((checkpoint / name).is_file() for name in _NEEDED)
+    return plain or any(True for pattern in _OF_SHARDED for _ in checkpoint.glob(pattern))
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

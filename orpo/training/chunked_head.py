@@ -38,7 +38,8 @@ class Head:
         """Whether the gradient can be computed in the forward pass: a plain linear layer that is not trained."""
         module = self.module
         return (
-            type(module) is nn.Linear
+            isinstance(module, nn.Linear)  # FSDP derives a class of its own from it
+            and type(module).forward is nn.Linear.forward
             and not any(parameter.requires_grad for parameter in module.parameters())
             and module.weight.is_floating_point()
             and not hasattr(module.weight, "ds_id")  # a ZeRO-3 shard is only whole inside the module's own forward

@@ -18,6 +18,8 @@ from torch.nn.functional import logsigmoid
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from orpo.running.errors import SettingsError
+from orpo.running.processes import is_model_sharded
 from orpo.training.folded_lora import fold
 from orpo.training.losses import OrpoTerms, orpo_loss
 from orpo.training.memory_estimate import MemoryEstimate, estimate_memory, largest_token_budget
@@ -33,7 +35,7 @@ from orpo.training.pair_batches import (
 from orpo.training.pair_scoring import best_layout
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import keep_to_one_gpu, remove_console_callbacks, trainer_arguments
+from orpo.training.trainer_arguments import compute_dtype, keep_to_one_gpu, remove_console_callbacks, trainer_arguments
 
 DEFAULT_TOKEN_BUDGET: Final = {"cpu": 2048, "mps": 4096, "cuda": 16384}
 """Most tokens of a forward pass, where they fit into memory: more would make the products no faster."""
@@ -109,18 +111,20 @@ class FastOrpoTrainer(Trainer):
         pairs: list[TokenizedPair] = inputs["pairs"]
         totals = _Totals(len(pairs), sum(nll_tokens(pair, self._nll_on_prompt) for pair in pairs))
         loss = torch.zeros((), device=self.args.device)
-        lengths = [packed_length(pair, self.layout) for pair in pairs]
         with torch.no_grad(), self._products():
-            for row in plan_micro_batches(lengths, self.token_budget):
-                terms, packed = self._row_terms(model, [pairs[i] for i in row], totals)
-                self._meters["eval"].add(terms, packed, totals)
-                loss += terms.loss
+            for row in self._plan(pairs)[0]:  # equally many in every process, as in training
+                terms, packed = self._row_terms(model, [pairs[i] for i in row] or pairs[:1], totals)
+                if row:
+                    self._meters["eval"].add(terms, packed, totals)
+                    loss += terms.loss
         return loss, None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the mean of what was measured since the last time under TRL's names."""
         side = "train" if "loss" in logs else "eval"
-        gathered = self.accelerator.reduce(self._meters[side].sums.to(self.args.device), "sum")
+        gathered = self._meters[side].sums
+        if self.accelerator.num_processes > 1:
+            gathered = self.accelerator.reduce(gathered.to(self.args.device), "sum")
         logs.update(self._meters[side].means(gathered.cpu(), "eval_" if side == "eval" else ""))
         self._meters[side].reset()
         super().log(logs, start_time)
@@ -148,7 +152,7 @@ class FastOrpoTrainer(Trainer):
         """Compute one row's share of the loss."""
         packed = pack_pairs(pairs, layout=self.layout, nll_on_prompt=self._nll_on_prompt).to(self.args.device)
         with self.compute_loss_context_manager():
-            log_probs = model(packed_pairs=packed)
+            log_probs = model(packed_pairs=packed).float()  # FSDP's mixed precision casts what a model returns
         chosen, rejected = packed.sum_by_completion(log_probs)
         chosen_tokens, rejected_tokens = packed.completion_tokens.view(-1, 2).unbind(1)
         nll = -(log_probs * packed.in_nll).sum() / totals.nll_tokens
@@ -243,7 +247,7 @@ class StepMeter:
         chosen, rejected, odds = terms.chosen_logps, terms.rejected_logps, terms.log_odds_ratios
         row = [chosen.sum(), rejected.sum(), (chosen > rejected).sum(), odds.sum(), logsigmoid(odds).sum()]
         counts = [terms.nll * totals.nll_tokens, packed.in_nll.sum()]
-        numbers = torch.stack([value.double() for value in (*row, *counts)]).cpu()
+        numbers = torch.stack([value.float() for value in (*row, *counts)]).cpu().double()
         self.sums += torch.cat([numbers, torch.tensor([float(packed.pairs)], dtype=torch.float64)])
 
     def means(self, sums: Tensor, prefix: str) -> dict[str, float]:
@@ -313,15 +317,16 @@ def build_trainer(
         output_dir: The run folder, where checkpoints go.
         callbacks: What watches the run.
     """
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     shared = trainer_arguments(
-        settings, output_dir, train_count=len(train_pairs), has_eval=bool(eval_pairs), dtype=dtype
+        settings, output_dir, train_count=len(train_pairs), has_eval=bool(eval_pairs), dtype=compute_dtype(model)
     )
     # A step is one batch here, cut by the token budget: accumulation is only another word for a larger batch.
     shared["per_device_train_batch_size"] *= shared.pop("gradient_accumulation_steps")
     arguments = TrainingArguments(**shared)
     keep_to_one_gpu(arguments)
     layout = best_layout(model)
+    if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
+        raise SettingsError("--trainer fast: cannot train this model cut over several devices; give --trainer trl")
     fold(model)
     trainer = FastOrpoTrainer(
         model=model,

@@ -7,17 +7,20 @@ trained weights, and the head's chunk of logits.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
+from orpo.running.processes import local_process_count
 from orpo.training.chunked_head import CHUNK_BYTES
 from orpo.training.pair_batches import Layout, pack_pairs
 from orpo.training.pair_scoring import causal_model_of, probe_pairs
 
 MEGABYTE: Final = 2**20
 
+_CGROUP: Final = Path("/sys/fs/cgroup")
 _SHORT, _LONG = 1, 4  # probe pairs in a row
 _SHARE_TO_USE: Final = 0.85
 _TRAINED_COPIES: Final = 3  # gradient, and Adam's two moments
@@ -119,12 +122,22 @@ def largest_token_budget(model: nn.Module, layout: Layout, *, at_most: int, chec
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes still free on a device; None where that cannot be told."""
+    """Return the bytes still free on a device for this process; None where that cannot be told."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             sizes = dict(line.split(":") for line in file)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
+        free = int(sizes["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
+    return min(free, _free_in_container(free)) // local_process_count()
+
+
+def _free_in_container(otherwise: int) -> int:
+    """Return what a container may still take (cgroup v2), beyond which the kernel ends the process."""
+    try:
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return otherwise
+    return max(limit - used, 0)

@@ -16,7 +16,7 @@ from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, re
 from orpo.preferences.row_sources import Rows
 from orpo.running.errors import SettingsError
 from orpo.running.output_folder import growing_folder
-from orpo.running.processes import is_main_process
+from orpo.running.processes import is_main_process, is_model_sharded, local_rank, process_count
 from orpo.running.progress import console_err
 from orpo.running.run_record import RunRecord
 from orpo.training.adapter import add_adapter, check_fit, save_adapter
@@ -80,6 +80,10 @@ def estimate(settings: TrainSettings, rows: Rows | None = None) -> MemoryEstimat
     from orpo.training.fast_trainer import estimate_step
 
     ready = _make_ready(settings, rows)
+    if settings.trainer_on(ready.device.type) != "fast":
+        raise SettingsError(
+            f"--estimate: knows the memory of --trainer fast only, and {ready.device} has trl by default"
+        )
     return estimate_step(_load_with_new_adapter(ready, settings), ready.data.train, settings)
 
 
@@ -105,6 +109,9 @@ def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
     if settings.quantize != "none" and device.type != "cuda":
         # bitsandbytes repacks its weights on a CPU at the first evaluation, and has no gradient for them afterwards.
         raise SettingsError(f"--quantize {settings.quantize}: can be trained on CUDA only; leave it out")
+    if device.type == "cuda" and process_count() > 1:
+        device = torch.device("cuda", local_rank())
+        torch.cuda.set_device(device)
     locate_model(settings.model)
     tokenizer = load_tokenizer(
         settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
@@ -118,7 +125,7 @@ def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
     set_seed(settings.seed)
     base = load_model(
         settings.model,
-        device=ready.device,
+        device="cpu" if is_model_sharded() else ready.device,  # a model that is cut up may not fit on one GPU
         dtype=ready.dtype,
         trust_remote_code=settings.trust_remote_code,
         attention=settings.attention,

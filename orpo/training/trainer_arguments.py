@@ -76,6 +76,13 @@ def trainer_arguments(
     }
 
 
+def compute_dtype(model: Any) -> str:
+    """Return the type that a model computes in, as torch names it; 4-bit weights are no type to compute in."""
+    quantized = getattr(getattr(model, "config", None), "quantization_config", None)
+    dtype = getattr(quantized, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
+    return str(dtype).removeprefix("torch.")
+
+
 def keep_to_one_gpu(arguments: "TrainingArguments") -> None:
     """Have each process use one GPU: several go through `accelerate launch`, never through nn.DataParallel."""
     import torch

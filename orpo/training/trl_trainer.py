@@ -16,7 +16,7 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import keep_to_one_gpu, remove_console_callbacks, trainer_arguments
+from orpo.training.trainer_arguments import compute_dtype, keep_to_one_gpu, remove_console_callbacks, trainer_arguments
 
 _IGNORED = -100
 
@@ -52,7 +52,7 @@ class PairOrpoTrainer(ORPOTrainer):
         return loss
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write none: orpo/training/model_card.py does."""
+        """Write none: orpo/training/summary.py does."""
 
     def _send_telemetry(self) -> None:
         """Send none."""
@@ -78,9 +78,8 @@ def build_trainer(
         output_dir: The run folder, where checkpoints go.
         callbacks: What watches the run.
     """
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     shared = trainer_arguments(
-        settings, output_dir, train_count=len(train_pairs), has_eval=bool(eval_pairs), dtype=dtype
+        settings, output_dir, train_count=len(train_pairs), has_eval=bool(eval_pairs), dtype=compute_dtype(model)
     )
     # disable_dropout would silently switch the adapter's own dropout off; the base model's is off already.
     arguments = ORPOConfig(**shared, beta=settings.beta, max_length=settings.max_length, disable_dropout=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orpo.preferences.pair_records import read_pairs
 from orpo.preferences.prompts import embedded_prompts, load_prompts
 from orpo.running.errors import InputError
 
@@ -55,8 +56,34 @@ def test_prompts_come_from_a_datasets_folder_and_its_splits(tmp_path: Path) -> N
     DatasetDict({"train": data, "test": data.select([1])}).save_to_disk(str(tmp_path / "saved"))
     assert len(load_prompts(str(tmp_path / "saved"))) == 2
     assert [prompt.text for prompt in load_prompts(str(tmp_path / "saved"), hub_split="test")] == ["two"]
-    with pytest.raises(InputError, match="no split 'dev'; it has train, test"):
-        load_prompts(str(tmp_path / "saved"), hub_split="dev")
+    with pytest.raises(InputError, match="no split 'dev'; it has train, test; save the part you want as"):
+        load_prompts(str(tmp_path / "saved"), hub_split="dev", flag="--eval-prompts")
+    with pytest.raises(InputError, match="choose with --prompts-config and --prompts-split"):
+        load_prompts(str(tmp_path / "saved"), hub_split="dev", has_own_flags=True)
+
+
+def test_errors_recommend_only_flags_that_the_command_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` was told to give --data-config, --data-split and --eval-prompts-column, which it does not have."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("Unknown split 'train'.")
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    for load in (lambda: read_pairs("some/pairs"), lambda: load_prompts("some/pairs", flag="--eval-prompts")):
+        with pytest.raises(InputError, match=r"Unknown split 'train'\.; save the part you want") as caught:
+            load()
+        assert "-config" not in str(caught.value)
+    with pytest.raises(InputError, match=r"rename yours \(it has ask\)"):
+        load_prompts(write(tmp_path / "p.csv", "ask\na\n"), flag="--eval-prompts")
+    with pytest.raises(InputError, match=r"name yours with --prompts-column \(it has ask\)"):
+        load_prompts(str(tmp_path / "p.csv"), has_own_flags=True)
+
+
+def test_a_sharegpt_conversation_is_a_prompt_as_it_is_a_pair(tmp_path: Path) -> None:
+    """`from` and `value` were read in preference pairs and refused in prompts."""
+    messages = [{"from": "system", "value": "s"}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+    (prompt,) = load_prompts(write(tmp_path / "p.jsonl", json.dumps({"conversations": messages})))
+    assert prompt.conversation() == [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
 
 
 def test_a_conversation_is_a_prompt_up_to_the_last_user_message(tmp_path: Path) -> None:

@@ -50,3 +50,35 @@ def test_another_setting_or_other_data_are_refused_by_name(tmp_path: Path) -> No
         check_same_run(tmp_path, TrainSettings(beta=0.2, resume=True), "abc")
     with pytest.raises(InputError, match="no longer holds the pairs"):
         check_same_run(tmp_path, TrainSettings(resume=True), "other")
+
+
+def test_checkpoints_of_a_sharded_model_are_whole_too(tmp_path: Path) -> None:
+    """FSDP writes optimizer.bin and DeepSpeed global_step folders; --resume used to delete every one of them."""
+    fsdp = make_checkpoint(
+        tmp_path, 5, **{"adapter_model.safetensors": None, "optimizer.pt": None, "optimizer.bin": "x"}
+    )
+    assert newest_whole_checkpoint(tmp_path) == fsdp
+    deepspeed = make_checkpoint(tmp_path, 8, **{"optimizer.pt": None, "scheduler.pt": None})
+    (deepspeed / "global_step8").mkdir()
+    assert newest_whole_checkpoint(tmp_path) == deepspeed
+
+
+def test_only_the_main_process_removes_what_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that removed the same folder made each other fail."""
+    whole, cut_off = make_checkpoint(tmp_path, 5), make_checkpoint(tmp_path, 10, **{"optimizer.pt": None})
+    monkeypatch.setenv("RANK", "1")
+    assert newest_whole_checkpoint(tmp_path) == whole and cut_off.exists()
+
+
+def test_a_run_is_resumed_with_as_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of one process, stopped at step 40 of 67, was taken for finished by two, which count 34 steps."""
+    remember_settings(tmp_path, TrainSettings(), "data")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"started with 1 processes \(now 2\)"):
+        check_same_run(tmp_path, TrainSettings(), "data")
+
+
+def test_what_only_saves_memory_may_change(tmp_path: Path) -> None:
+    """After running out of memory a smaller token budget is the remedy."""
+    remember_settings(tmp_path, TrainSettings(), "data")
+    check_same_run(tmp_path, TrainSettings(token_budget=256, gradient_checkpointing=True), "data")

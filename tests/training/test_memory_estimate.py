@@ -1,5 +1,7 @@
 """The memory estimate against what a backward pass really keeps, and the token budget that it leads to."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -56,3 +58,16 @@ def test_an_estimate_leaves_no_gradients_and_changes_no_mode() -> None:
     model = prepared().eval()
     estimate_memory(model, 100, "shared")
     assert not model.training and all(weight.grad is None for weight in model.parameters())
+
+
+def test_free_memory_ends_where_the_container_does_and_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_estimate, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert memory_estimate.free_memory(torch.device("cpu")) == 2_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert memory_estimate.free_memory(torch.device("cpu")) == 500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_estimate.free_memory(torch.device("cpu")) > 500_000

@@ -1,6 +1,7 @@
 """A setting out of range is told with its flag, and defaults fit the model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,3 +43,16 @@ def test_the_run_folder_is_named_after_the_model(orpo_home: Path) -> None:
     assert TrainSettings(model="Qwen/Qwen2.5-0.5B").run_folder == orpo_home / "trained" / "Qwen2.5-0.5B-orpo"
     assert TrainSettings(model="../models/mine/").run_folder.name == "mine-orpo"
     assert TrainSettings(model="..").run_folder.name == "model-orpo"
+
+
+def test_four_bit_weights_compute_in_their_compute_dtype() -> None:
+    """Their norms are fp32, from which the trainers took that nothing is to be computed in bf16."""
+    import torch
+
+    from orpo.training.trainer_arguments import compute_dtype
+
+    model = torch.nn.Linear(2, 2)
+    assert compute_dtype(model) == "float32"
+    quantized = SimpleNamespace(bnb_4bit_compute_dtype=torch.bfloat16)
+    model.config = SimpleNamespace(quantization_config=quantized)  # type: ignore[assignment]
+    assert compute_dtype(model) == "bfloat16"
