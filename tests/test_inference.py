@@ -306,7 +306,7 @@ def test_in_a_chat_ctrl_c_stops_the_reply_and_the_end_of_input_leaves(start: Any
 
 
 def test_the_settings_have_defaults_that_hold() -> None:
-    assert InferenceSettings().count == 8
+    assert InferenceSettings().show_count() == 8
 
 
 def test_the_embedded_model_answers_alone(embedded_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
