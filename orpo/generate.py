@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from orpo.preferences.addresses import mask_userinfo
 from orpo.running.command_line import run_command
 from orpo.running.errors import InputError, SettingsError
 from orpo.running.places import default_data_folder
@@ -60,6 +61,7 @@ class GenerateSettings:
     batch_size: int = setting(50, "prompts answered at once by a local model")
     device: str = setting("auto", "auto, cpu, cuda or mps")
     dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
+    chat_template: Path | None = setting(None, "Jinja file that replaces the chat template of the local models")
     trust_remote_code: bool = setting(False, "run Python code that comes with a model")
     scorer: str = setting(DEFAULT_SCORER, "which score decides what is chosen", choices=SCORERS)
     min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance")
@@ -84,16 +86,29 @@ class GenerateSettings:
             require(value >= 0, "--" + name.replace("_", "-"), value, "must be 0 or above")
         for side in ("emoji", "plain"):
             self._check_writer(side)
+        if self.base_url is not None and not any(map(self._asks_endpoint, ("emoji", "plain"))):
+            raise SettingsError(
+                f"--base-url {mask_userinfo(self.base_url)}: is for an endpoint, and no writer is one; give "
+                f"--emoji-model {_ENDPOINT}NAME or --plain-model {_ENDPOINT}NAME"
+            )
 
     def _check_writer(self, side: str) -> None:
         model = getattr(self, f"{side}_model")
         url = self.url_of(side)
         own = getattr(self, f"{side}_base_url")
         require(model not in ("", _ENDPOINT), f"--{side}-model", repr(model), "name a model")
-        if url is not None and model.startswith(_ENDPOINT):
-            require(url.startswith(("http://", "https://")), "--base-url", url, "must begin with http:// or https://")
-        if own is not None and not model.startswith(_ENDPOINT):
-            raise SettingsError(f"--{side}-base-url {own}: is for an endpoint, so give --{side}-model {_ENDPOINT}NAME")
+        if url is not None and self._asks_endpoint(side):
+            flag = f"--{side}-base-url" if own else "--base-url"
+            is_web = url.startswith(("http://", "https://"))
+            require(is_web, flag, mask_userinfo(url), "must begin with http:// or https://")
+        if own is not None and not self._asks_endpoint(side):
+            raise SettingsError(
+                f"--{side}-base-url {mask_userinfo(own)}: is for an endpoint, so give --{side}-model {_ENDPOINT}NAME"
+            )
+
+    def _asks_endpoint(self, side: str) -> bool:
+        model: str = getattr(self, f"{side}_model")
+        return model.startswith(_ENDPOINT)
 
     def url_of(self, side: str) -> str | None:
         """Return the endpoint's address of one side."""
@@ -145,6 +160,7 @@ def _load_prompts(settings: GenerateSettings) -> "tuple[list[Prompt], list[Dropp
         config=settings.prompts_config,
         hub_split=settings.prompts_split,
         limit=settings.limit,
+        has_own_flags=True,
     )
     held_out = [Dropped("held out", prompt) for prompt in prompts if prompt.split == HELD_OUT]
     kept, repeated = split_repeated([prompt for prompt in prompts if prompt.split != HELD_OUT])
@@ -174,7 +190,12 @@ def _write_replies(
         repetition_penalty=settings.repetition_penalty,
         max_new_tokens=settings.max_new_tokens,
     )
-    models = LoadedModels(device=settings.device, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+    models = LoadedModels(
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
+        chat_template=settings.chat_template,
+    )
     run = WritingRun(
         store=ReplyStore(reply_store_file(out)),
         models=models,
@@ -192,9 +213,10 @@ def _write_replies(
             return write_replies(prompts, emoji, plain, run, scorer=settings.scorer), run
     except BaseException as problem:
         if len(run.store):
-            problem.add_note(
-                f"{len(run.store)} replies are kept in {run.store.file}; the same command goes on from there"
-            )
+            how = "the same command goes on from there"
+            if not run.reuse:
+                how = "new ones took the place of earlier ones; without --no-reuse-replies the same command takes them"
+            problem.add_note(f"{len(run.store)} replies are kept in {run.store.file}; {how}")
         raise
     finally:
         run.store.close()
@@ -298,6 +320,7 @@ def _save(
 
 
 def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
+    from orpo.chat_model.replies import printable
     from orpo.running.progress import console_out
     from orpo.running.tables import print_table
 
@@ -312,9 +335,10 @@ def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferenceP
     ]  # fmt: skip
     print_table(columns, rows)
     for pair in samples:
-        console_out.print(f"\nprompt    {pair.prompt[-1]['content']}", soft_wrap=True)
-        console_out.print(f"chosen    {pair.chosen_score:.2f}  {pair.chosen[0]['content']}", soft_wrap=True)
-        console_out.print(f"rejected  {pair.rejected_score:.2f}  {pair.rejected[0]['content']}", soft_wrap=True)
+        chosen, rejected = pair.chosen[0]["content"], pair.rejected[0]["content"]
+        console_out.print(f"\nprompt    {printable(pair.prompt[-1]['content'])}", soft_wrap=True)
+        console_out.print(f"chosen    {pair.chosen_score:.2f}  {printable(chosen)}", soft_wrap=True)
+        console_out.print(f"rejected  {pair.rejected_score:.2f}  {printable(rejected)}", soft_wrap=True)
     console_out.print(f"\n{metrics['pairs']} pairs are in {out}", soft_wrap=True)
 
 

@@ -167,6 +167,58 @@ def test_an_earlier_result_stays_until_the_new_one_is_whole(
     )
 
 
+def test_replies_not_to_be_reused_give_way_to_the_new_ones(
+    parts: ModuleType, server: Any, prompts_file: Path, tmp_path: Path
+) -> None:
+    """With --no-reuse-replies the store kept the old answers, so the new ones were paid for and lost."""
+    command = flags(server, "--prompts", prompts_file, "--out", tmp_path / "pairs")
+    main(command)
+    first = lines(tmp_path / "pairs" / "pairs.jsonl")
+
+    def other(request: dict[str, Any], number: int) -> Any:
+        answer = parts.two_sided(request, number)
+        answer.content += " Again."
+        return answer
+
+    server.script = other
+    main([*command, "--overwrite", "--no-reuse-replies"])
+    second = lines(tmp_path / "pairs" / "pairs.jsonl")
+    assert second != first and all("Again." in pair["chosen"][0]["content"] for pair in second)
+    server.requests.clear()
+    main([*command, "--overwrite"])
+    assert server.requests == [] and lines(tmp_path / "pairs" / "pairs.jsonl") == second
+    server.script = lambda *_: parts.Answer(status=404)
+    with pytest.raises(ModelError) as caught:
+        main([*command, "--overwrite", "--no-reuse-replies"])
+    assert "without --no-reuse-replies the same command takes them" in " ".join(caught.value.__notes__)
+
+
+def test_a_reply_cannot_steer_the_terminal(
+    parts: ModuleType, server: Any, prompts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The samples at the end were printed raw."""
+    server.script = lambda request, number: parts.Answer("\x1b[2Jfine" + (" 🎉" if request["model"] == "one" else "."))
+    main(flags(server, "--prompts", prompts_file, "--out", tmp_path / "pairs"))
+    shown = capsys.readouterr().out
+    assert "\ufffd[2Jfine 🎉" in shown and "\x1b[2J" not in shown
+
+
+def test_the_password_of_an_address_is_kept_and_shown_nowhere(
+    parts: ModuleType, server: Any, prompts_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It stood in the reply store and in the error line of an endpoint."""
+    url = server.url.replace("//", "//someone:passw0rd@")
+    command = [url if flag == server.url else flag for flag in flags(server, "--prompts", prompts_file)]
+    assert main([*command, "--out", str(tmp_path / "pairs")]) == 0
+    assert set(server.authorisations) == {"Basic c29tZW9uZTpwYXNzdzByZA=="}
+    server.script = lambda *_: parts.Answer(status=404)
+    with pytest.raises(ModelError) as caught:
+        main([*command, "--seed", "1", "--out", str(tmp_path / "again")])
+    assert "***@127.0.0.1" in str(caught.value) and "passw0rd" not in str(caught.value) + "".join(capfd.readouterr())
+    for file in (file for file in tmp_path.rglob("*") if file.is_file()):
+        assert b"passw0rd" not in file.read_bytes(), file
+
+
 def test_no_pair_at_all_is_an_error_that_counts_why(
     parts: ModuleType, server: Any, prompts_file: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +254,41 @@ def test_a_local_model_writes_pairs_that_are_the_same_again(parts: ModuleType, t
     assert str(tmp_path) not in (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
     held_out = {row["prompt"] for row in rows if row["split"] == "held_out"}
     assert not held_out & {pair["prompt"][0]["content"] for pair in pairs}, "held-out prompts are never trained on"
+
+
+def test_a_base_model_writes_with_a_chat_template_of_ones_own(parts: ModuleType, tmp_path: Path) -> None:
+    """The error named --chat-template, which `generate` did not have; a template decides the replies."""
+    folder = parts.save_writer(tmp_path / "writer")
+    for file in (folder / "chat_template.jinja", folder / "tokenizer_config.json"):
+        if file.suffix == ".jinja":
+            file.unlink(missing_ok=True)
+        else:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            config.pop("chat_template", None)
+            file.write_text(json.dumps(config), encoding="utf-8")
+    prompts = tmp_path / "prompts.txt"
+    words = ["you", "are", "fine", "the", "day", "good"]
+    prompts.write_text("\n".join(f"{a} {b}" for a in words for b in words), encoding="utf-8")
+    command = ["--emoji-model", str(folder), "--plain-model", str(folder), "--prompts", str(prompts), "--device", "cpu"]
+    command += ["--max-new-tokens", "30", "--scorer", "contains_emoji", "--out", str(tmp_path / "pairs"), "--overwrite"]
+    with pytest.raises(ModelError, match="give one with --chat-template FILE"):
+        main(command)
+    template = tmp_path / "mine.jinja"
+    kept = []
+    for text in (parts.CHATML, parts.CHATML.replace("<|im_end|>", "")):
+        template.write_text(text, encoding="utf-8")
+        assert main([*command, "--chat-template", str(template)]) == 0
+        record = json.loads((tmp_path / "pairs" / "run.json").read_text(encoding="utf-8"))
+        kept.append((tmp_path / "pairs" / "pairs.jsonl").read_bytes())
+        assert not any(record["facts"]["replies_reused"].values()), "another template is another writer"
+    assert kept[0] != kept[1]
+
+
+def test_an_adapter_as_writer_is_told_what_takes_one(tmp_path: Path) -> None:
+    """The error said to give it with --adapter, which `generate` does not have."""
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"--plain-model .*: is an adapter, not a whole model; `.*inference\.py"):
+        main(["--plain-model", str(tmp_path), "--limit", "1", "--out", str(tmp_path / "pairs")])
 
 
 def test_the_embedded_model_makes_pairs_by_itself(
@@ -301,6 +388,8 @@ def test_a_folder_without_permission_is_found_before_any_work(server: Any, promp
         (["--emoji-model", "openai:"], "--emoji-model 'openai:': name a model"),
         (["--emoji-model", "openai:x", "--base-url", "localhost:1"], "--base-url localhost:1: must begin with http"),
         (["--plain-base-url", "http://x"], "--plain-base-url http://x: is for an endpoint"),
+        (["--base-url", "http://me:word@x"], "--base-url http://***@x: is for an endpoint, and no writer is one"),
+        (["--emoji-model", "openai:x", "--emoji-base-url", "me:word@x"], "--emoji-base-url ***@x: must begin"),
     ],
 )
 def test_settings_that_cannot_work_are_told_by_their_flag(arguments: list[str], says: str) -> None:

@@ -279,7 +279,9 @@ def _check_model_folder(folder: Path, shown: str) -> None:
         raise ModelError(f"--model {shown}: is a file; give the folder that holds config.json")
     if not (folder / "config.json").is_file():
         if (folder / _ADAPTER_CONFIG).is_file():
-            raise ModelError(f"--model {shown}: is an adapter, not a model; give it with --adapter")
+            raise ModelError(
+                f"--model {shown}: is an adapter, not a whole model; `uv run orpo/inference.py --adapter` takes one"
+            )
         raise ModelError(f"--model {shown}: holds no config.json, so it is not a model")
     if "model_type" not in _read_json(folder / "config.json"):
         raise ModelError(f"--model {shown}: its config.json names no model_type, so it is not a model")

@@ -27,8 +27,16 @@ class LoadedModel:
 class LoadedModels:
     """Loads every distinct model once, whichever writer asks first."""
 
-    def __init__(self, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        chat_template: Path | None = None,
+    ) -> None:
         """Keep how to load; nothing is loaded yet."""
+        self._chat_template = chat_template
         self.device = resolve_device(device)
         self._dtype = resolve_dtype(dtype, self.device)
         self._trust_remote_code = trust_remote_code
@@ -49,23 +57,24 @@ class LoadedModels:
         disable_progress_bar()  # type: ignore[no-untyped-call]
         trust = self._trust_remote_code
         try:
-            tokenizer = load_tokenizer(source, trust_remote_code=trust)
+            tokenizer = load_tokenizer(source, trust_remote_code=trust, chat_template=self._chat_template)
             model = load_model(source, device=self.device, dtype=self._dtype, trust_remote_code=trust)
         except ModelError as problem:
             raise ModelError(str(problem).replace("--model", flag)) from problem.__cause__
-        return LoadedModel(model, tokenizer, identify_model(source, model))
+        return LoadedModel(model, tokenizer, identify_model(source, model, self._chat_template))
 
 
-def identify_model(source: str, model: Any) -> str:
+def identify_model(source: str, model: Any, chat_template: Path | None = None) -> str:
     """Return what changes whenever the model could answer differently: by content for local files, by commit else."""
+    template = f" template:{_fingerprint(chat_template)}" if chat_template is not None else ""
     folder = embedded_model_folder() if source == EMBEDDED else Path(source).expanduser()
     if not folder.is_dir():
-        return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}"
+        return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}{template}"
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)}):
         digest.update(file.name.encode("utf-8", "surrogateescape"))
         digest.update(_fingerprint(file).encode("ascii"))
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{digest.hexdigest()}{template}"
 
 
 def _fingerprint(file: Path) -> str:

@@ -87,14 +87,15 @@ class ReplyStore:
             raise self._as_output_error(problem) from problem
         return found
 
-    def add(self, model: str, replies: Iterable[tuple[str, StoredReply]]) -> None:
-        """Put answers on disk, all or none; the first answer to a key stays."""
+    def add(self, model: str, replies: Iterable[tuple[str, StoredReply]], *, replace: bool = False) -> None:
+        """Put answers on disk, all or none; the first answer to a key stays unless new ones are to replace it."""
+        insert = f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO replies VALUES (?, ?, ?, ?, ?)"
         rows = [(key, model, reply.text, int(reply.finished), reply.tokens) for key, reply in replies]
         try:
             with self._lock:
                 self._connection.execute("BEGIN IMMEDIATE")
                 try:
-                    self._connection.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", rows)
+                    self._connection.executemany(insert, rows)
                     self._connection.execute("COMMIT")
                 except BaseException:
                     if self._connection.in_transaction:

@@ -116,7 +116,7 @@ class StoredLLM(LLM):  # type: ignore[misc]
         missing = {key: messages for key, messages in zip(keys, inputs, strict=True) if key not in answers}
         for part in self._ask(list(missing.items())):
             good = [(key, answer) for key, answer in part if isinstance(answer, StoredReply)]
-            self._run.store.add(self._identity, good)
+            self._keep(good)
             answers.update(part)
             self._run.count(self.writer, len(part))
         return [_as_distilabel(answers[key]) for key in keys]
@@ -124,6 +124,10 @@ class StoredLLM(LLM):  # type: ignore[misc]
     def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, StoredReply | str]]]:
         """Yield (key, answer) in parts as they come; an answer that is text is the reason of a failure."""
         raise NotImplementedError
+
+    def _keep(self, answers: list[tuple[str, StoredReply]]) -> None:
+        """Put answers on disk; those that were not to be reused give way to the new ones."""
+        self._run.store.add(self._identity, answers, replace=not self._run.reuse)
 
     def _key(self, messages: Sequence[Message]) -> str:
         run = self._run
@@ -236,7 +240,7 @@ class EndpointLLM(StoredLLM):
             if isinstance(answer, StoredReply):
                 late.append((key, answer))
         if late:
-            self._run.store.add(self._identity, late)
+            self._keep(late)
 
     def _work(self, waiting: Any, answered: Any) -> None:
         """Ask until nothing waits; every request is answered, if only by its failure."""
@@ -267,7 +271,7 @@ class EndpointLLM(StoredLLM):
         if self._failures_in_a_row >= _HOPELESS_FAILURES:
             raise ModelError(
                 f"{self.model} at {self._endpoint.address}: {_HOPELESS_FAILURES} calls in a row failed (the last: "
-                f"{answer}); what was answered is kept, and the same command goes on from there"
+                f"{answer}); what was answered is kept"
             )
 
 

@@ -260,7 +260,9 @@ def test_a_wrong_adapter_is_one_clear_error(
 
 
 def test_model_and_adapter_confused_say_so(adapter_folder: Path, model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is an adapter, not a model; give it with --adapter"):
+    with pytest.raises(
+        ModelError, match=r"is an adapter, not a whole model; `uv run orpo/inference\.py --adapter` takes one"
+    ):
         load(adapter_folder)
     with pytest.raises(InputError, match="so it is a model, give it with --model"):
         attach_adapter(None, model_folder)

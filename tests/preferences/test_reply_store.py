@@ -21,6 +21,8 @@ def test_what_is_added_is_found_after_reopening(tmp_path: Path) -> None:
     again = ReplyStore(tmp_path / "new" / "replies.sqlite")
     assert len(again) == 1200
     assert again.find([*replies, "unknown"]) == replies
+    again.add("model", [("k1", StoredReply("another", True, 1))], replace=True)
+    assert again.find(["k1"])["k1"].text == "another" and len(again) == 1200
     again.close()
 
 
