@@ -1,49 +1,13 @@
-"""What the user or the system message wishes about emojis, read from their own words."""
+"""What the user or the system message wishes about emojis, read from their own words.
+
+Patterns are tried in the order of `_READERS`, from the most to the least specific, and what one has read is blanked
+out for the next: "do not forget the emojis" is read as a request before "do not ... emojis" can be read as a ban.
+"""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
-
-_NOUN = r"(?:emojis?|emoticons?|smileys?)"
-# A negation with the noun behind it, but not "do not forget emojis".
-_FORBID = re.compile(
-    r"\b(?:no(?: more)?|without|zero|hates?|dislikes?|never|avoid(?:s|ing)?|refrains? from|stop|skip|drop|omit|"
-    r"leave out|do(?:es)? ?n[o']?t|do not|must ?n[o']?t|must not|should ?n[o']?t|should not|can ?not|can't|not|free of|"
-    r"instead of|rather than)\b"
-    rf"(?:(?!\b(?:hesitate|forget|problem|afraid|shy|limit|only|but|than|too)\b)[^.!?\n]){{0,40}}?\b{_NOUN}\b"
-    rf"|\b(?:leaves?|keep|take|cut) (?:all |any |the )?{_NOUN} out\b|\b{_NOUN} (?:has|have) no place\b"
-    rf"|\b{_NOUN}[- ](?:free|less)\b|\b{_NOUN} (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b"
-    rf"|\b{_NOUN}(?: off\b|: (?:no|off|none)\b)"
-    r"|\b(?:text|words) only(?=\s*(?:[.,;!?]|$))",
-    re.IGNORECASE,
-)
-# "Not a single emoji", "never even one emoji": a number that is none.
-_NOT_ONE = re.compile(
-    r"\b(?:no|not|never|without|don't|doesn't|hates?|dislikes?|can't|cannot)\b"
-    r"(?:(?!\b(?:hesitate|forget|afraid|shy|only|more|than)\b)[^.!?\n]){0,40}?"
-    rf"\b(?:a single|one|any|an?) {_NOUN}\b",
-    re.IGNORECASE,
-)
-_NUMBERS = {"a": 1, "an": 1, "single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "ten": 10}
-_COUNT = re.compile(
-    r"\b(at least|at most|no more than|not more than|more than|fewer than|maximum(?: of)?|max|up to|exactly|"
-    r"precisely|only|just)?\s*(?:an? single |an? |)(\d{1,3}|one|two|three|four|five|ten|single)"
-    r"(?:\s*(?:to|-|–|or)\s*(\d{1,3}|two|three|four|five|ten))?\s+"
-    rf"(?:(?!without|no|sentences?|words?|lines?)[a-z]+ ){{0,2}}?{_NOUN}\b",
-    re.IGNORECASE,
-)
-_ASK = re.compile(
-    r"\b(?:uses?|using|adds?|adding|includes?|including|with|sprinkles?|puts?|inserts?|writes?|reply|replies|answers?|"
-    r"responds?|speaks?|wants?|loves?|needs?|more|some|few|many|lots of|plenty of|full of|forget|hesitate|contains?|"
-    r"enjoys?|prefers?|shows?|places?|types?|employs?|choose|chooses|throws? in|fond of|wish(?:es)? for|asks? for|"
-    r"known for|expects?|happy about|(?:should|must|always|replies|answers|messages|responses|texts) have|"
-    rf"(?<!you )likes?)\b[^.!?\n]{{0,40}}?\b{_NOUN}\b"
-    rf"|\b{_NOUN}(?: on\b|: (?:yes|on)\b)"
-    rf"|\b{_NOUN} (?:please|welcome|included)\b|\b{_NOUN} are (?:welcome|encouraged|great|your thing)\b",
-    re.IGNORECASE,
-)
-_SPEAKS_OF_IT = re.compile(r"emoji|emoticon|smiley|(?:text|words) only", re.IGNORECASE)
-_MANY = re.compile(r"\b(?:lots|many|plenty|tons|loads|full of|as many|every (?:sentence|line|word))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +25,100 @@ class Wish:
 
 
 NO_EMOJI = Wish(0, 0)
+ANY_NUMBER = Wish(0, None)
+
+
+def _pattern(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+_NOUN = r"\b(?:emojis?|emoticons?|smileys?)\b"
+_SPEAKS_OF_IT = _pattern(r"emoji|emoticon|smiley", r"(?:text|words) only")
+_NOT = r"\b(?:(?<!why )not?|never|cannot|neither|(?:do|does|did|must|should|ca|may|wo)n'?t)\b"
+_AVOID = (
+    r"\b(?:without|zero|free of|hates?|dislikes?|avoid(?:s|ing)?|refrains?(?: from)?|stop|skip|omit|leave out|"
+    r"instead of|rather than|drop(?= (?:all|any|the|your|emoji|emoticon|smiley)))\b"
+)
+_NEGATION = rf"(?:{_NOT}|{_AVOID})"
+# Up to so many characters of the same clause, on the way to the first noun.
+_NEAR = rf"(?:(?!{_NOUN})[^.!?\n,;])" + "{0,40}?"
+# Words that turn the negation around ("do not hesitate to"), or end its reach ("no hashtags, but emojis").
+_TURNS = (
+    r"\b(?:hesitate|forget|problem|afraid|shy|stingy|hold back|limit|only|but|than|too|wait|enough)\b"
+    r"|[,;] (?:please )?(?:use|add|include|put|sprinkle)\b"
+)
+
+# Emojis are spoken of; nothing is wished about the reply.
+_ABOUT = _pattern(
+    rf"\b(?:can't|cannot|can not|couldn't) (?:find|type|copy|tell|remember|figure){_NEAR}{_NOUN}",
+    r"\b(?:(?:don't|do not|doesn't|does not|didn't) (?:know|remember|understand (?:what|why|how|which))|"
+    rf"no (?:idea|clue)|not sure){_NEAR}{_NOUN}",
+    # A question, unless it asks for a text with or without them.
+    r"(?:^|(?<=[.!?\n] ))(?:why|how(?! about)|what(?! about)|when|where|which|who|does|did|is|are|do (?!not))\b"
+    rf"(?:(?!\b(?:with|without|using|no|please)\b)[^.!?\n]){{0,120}}?{_NOUN}[^.!?\n]{{0,120}}\?",
+    # "Emojis instead of emoticons": the second noun is not meant to ban the first.
+    rf"(?:(?<=emoji)|(?<=emojis)),? (?:instead of|rather than|(?:and )?not) {_NOUN}",
+)
+_BANNED = _pattern(
+    rf"\b(?:leaves?|keep|take|cut) (?:all |any |the )?{_NOUN} out\b",
+    rf"{_NOUN} (?:has|have) no place\b",
+    rf"{_NOUN}[- ](?:free|less)\b",
+    rf"{_NOUN} (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b",
+    rf"{_NOUN}(?: off\b|: (?:no|off|none)\b)",
+    # Not "in three words only", which is a length.
+    r"(?:^|[.!?;:,\n] ?|\b(?:plain|simple|in|as|use|uses|using|write|writes|with|to) )"
+    r"(?:text|words) only(?=\s*(?:[.,;!?]|$))",
+)
+# A negation of a negation. "Don't forget two emojis" is left to the count, which `_TURNS` keeps from being negated.
+_REQUEST = _pattern(rf"{_NOT}{_NEAR}\b(?:without|lack|skip|omit|avoid|leave out|stop){_NEAR}{_NOUN}")
+# Something near it is excluded (too many, a place, a kind), or a duty to use them: any number may be right.
+_RESTRAINT = _pattern(
+    rf"{_NEGATION}{_NEAR}\b(?:over(?:us|do|load)\w*|overboard|spam\w*|flood\w*|(?:too|so) (?:many|much)|many|"
+    rf"lots of|a lot of|excessive\w*|unnecessary|needless|random|irrelevant|inappropriate|just|only|"
+    rf"problem|mind|limit){_NEAR}{_NOUN}",
+    rf"{_NOT}{_NEAR}{_NOUN} (?:too (?:much|often)|excessively|all the time|everywhere|(?:in|after) (?:every|each) "
+    r"(?:word|line|sentence)|instead of|as (?:bullets?|a (?:bullet|replacement))|"
+    r"(?:right )?(?:in the middle|inside|between|before|mid|at the (?:start|beginning|end)))",
+    rf"{_NOT} (?:start|begin|open|end|finish|close|replace)\b{_NEAR}{_NOUN}",
+    rf"{_NEGATION}{_NEAR}\b(?:the (?:[\w'-]+ ){{1,2}}|(?:this|that) (?:\w+ )?)emoji\b",
+    r"(?<!\bi )(?<!\bwe )\b(?:(?:don't|do not|doesn't|does not) (?:have|need) to|needn't|need not|no need)"
+    rf"{_NEAR}{_NOUN}",
+    rf"\bnot (?:required|necessary|obliged|mandatory|needed) to{_NEAR}{_NOUN}",
+    rf"{_NOUN} (?:are|is)(?:n't| not) (?:required|necessary|needed|mandatory|a must)\b",
+)
+_NUMBERS = {"single": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "ten": 10}
+_COUNT = _pattern(
+    r"\b(at least|at most|more than|exceed|(?:fewer|less) than|minimum(?: of)?|maximum(?: of)?|max|min|up to|exactly|"
+    r"precisely|only|just)?\s*(?:an? single |an? |)\b(\d{1,3}|one|two|three|four|five|ten|single)"
+    r"(?:\s*(?:to|-|–|or)\s*(\d{1,3}|two|three|four|five|ten|more))?\s+"
+    # Adjectives alone may come between: "10 captions with emojis" counts the captions.
+    r"(?:(?!(?:with|without|using|and|or|of|in|no|full)\b)(?:[a-z]+ous|[a-z-]*[a-rt-z]) ){0,2}?"
+    rf"{_NOUN}( or more|"
+    r"(?: per| (?:in|after|for|to|at the end of) (?:each|every))(?! (?:message|reply|answer|response|text)))?"
+)
+_FORBID = _pattern(rf"{_NEGATION}(?:(?!{_TURNS})[^.!?\n]){{0,40}}?{_NOUN}")
+_ASK = _pattern(
+    r"\b(?:uses?|using|adds?|adding|includes?|including|with|sprinkles?|puts?|inserts?|writes?|reply|replies|answers?|"
+    r"responds?|speaks?|wants?|loves?|needs?|more|some|few|many|lots of|plenty of|full of|forget|hesitate|contains?|"
+    r"enjoys?|prefers?|shows?|places?|types?|employs?|choose|chooses|throws? in|drops?|fond of|wish(?:es)? for|"
+    r"asks? for|known for|expects?|happy about|(?:should|must|always|replies|answers|messages|responses|texts) have|"
+    rf"(?<!you )likes?)\b[^.!?\n]{{0,40}}?{_NOUN}",
+    rf"{_NOUN}(?: on\b|: (?:yes|on)\b)",
+    rf"{_NOUN} (?:please|welcome|included)\b",
+    rf"{_NOUN} (?:are|is) (?:encouraged|great|your thing)\b",
+)
+_ALLOWED = _pattern(rf"{_NOUN} (?:(?:are|is) (?:welcome|allowed|fine|okay|ok|permitted|optional)|(?:may|can) be)\b")
+# Before a request: it is only a permission. "Can you use emojis?" is none.
+_MAY = _pattern(
+    r"\b(?:may|can|might|(?:free|allowed|welcome|permitted|okay|ok|fine) to)(?! (?:you|i|we)\b)(?: [\w']+){0,4}\s*$"
+)
+_AS_IT_FITS = _pattern(
+    r"\b(?:where|when|if)(?:ever)? (?:(?:it|they|that|this|one) (?:fits?|suits?|helps?|feels?|makes?|is|are)\b|"
+    r"(?:appropriate|suitable|fitting|needed|helpful|natural)\b|you (?:like|want|wish|feel)\b)",
+    r"\b(?:sparingly|in moderation|now and then|occasionally|as (?:needed|appropriate))\b",
+)
+_COUNT_NEGATED = _pattern(rf"(?:{_NOT}|{_AVOID})(?:(?!{_TURNS})[^.!?\n,;]){{0,40}}$")
+_MANY = _pattern(r"\b(?:lots|many|plenty|tons|loads|full of|as many|every (?:sentence|line|word))\b")
 
 
 def find_wish(prompt: str, system: str = "") -> Wish | None:
@@ -73,41 +131,62 @@ def _read_wish(text: str) -> Wish | None:
     """Return the wish of one text; the last one said counts."""
     if not _SPEAKS_OF_IT.search(text):
         return None
-    best: tuple[int, Wish] | None = None
-    masked = text
-    if _NOT_ONE.search(text):
-        return NO_EMOJI
-    for match in _COUNT.finditer(text):
-        best = max(best or (-1, NO_EMOJI), (match.start(), _counted(match)), key=lambda found: found[0])
-        masked = masked[: match.start()] + " " * (match.end() - match.start()) + masked[match.end() :]
-    for match in list(_FORBID.finditer(masked)):
-        best = max(best or (-1, NO_EMOJI), (match.start(), NO_EMOJI), key=lambda found: found[0])
-        masked = masked[: match.start()] + " " * (match.end() - match.start()) + masked[match.end() :]
-    for match in _ASK.finditer(masked):
-        wish = Wish(1, None, bool(_MANY.search(match[0])))
-        best = max(best or (-1, NO_EMOJI), (match.start(), wish), key=lambda found: found[0])
-    return best[1] if best else None
+    left = text.replace("’", "'")
+    position, last = -2, None
+    for pattern, read in _READERS:
+        for match in pattern.finditer(left):
+            wish = read(match)
+            # A restraint says how, not whether: it counts only where nothing else is said.
+            place = -1 if pattern is _RESTRAINT else match.start()
+            if wish is not None and place > position:
+                position, last = place, wish
+        left = pattern.sub(lambda match: " " * len(match[0]), left)
+    return last
+
+
+def _asked(match: re.Match[str]) -> Wish:
+    return _loosened(Wish(1, None, bool(_MANY.search(match[0]))), match)
 
 
 def _counted(match: re.Match[str]) -> Wish:
     bound = (match[1] or "").lower()
     number = _as_number(match[2])
-    if bound == "at least":
-        return Wish(number, None, number > 3)
-    if bound in (
-        "at most",
-        "no more than",
-        "not more than",
-        "more than",
-        "fewer than",
-        "up to",
-        "max",
-    ) or bound.startswith("maximum"):
-        return Wish(0, number)
-    if match[3]:
-        return Wish(number, max(number, _as_number(match[3])), number > 3)
-    return Wish(number, number, number > 3)
+    negated = _COUNT_NEGATED.search(match.string[max(0, match.start() - 80) : match.start()]) is not None
+    if bound.startswith(("more", "exceed")):
+        wish = Wish(0, number) if negated else Wish(number + 1, None)
+    elif bound.startswith(("fewer", "less")):
+        wish = Wish(number, None) if negated else Wish(0, max(0, number - 1))
+    elif bound.startswith(("at most", "max", "up to")):
+        wish = Wish(0, number)
+    elif bound.startswith(("at least", "min")) or match[4] or (match[3] or "").lower() == "more":
+        wish = Wish(number, None)
+    elif negated:  # "not a single emoji", "never two emojis"
+        wish = ANY_NUMBER if bound else Wish(0, max(0, number - 1))
+    else:
+        wish = Wish(number, max(number, _as_number(match[3])) if match[3] else number)
+    return _loosened(replace(wish, many=wish.least > 3), match)
+
+
+def _loosened(wish: Wish, match: re.Match[str]) -> Wish:
+    """Return the wish without its demand, where the sentence only permits."""
+    before = re.split(r"[.!?\n]", match.string[max(0, match.start() - 200) : match.start()])[-1]
+    after = re.split(r"[.!?\n]", match.string[match.end() : match.end() + 200])[0]
+    if _MAY.search(before) or _AS_IT_FITS.search(before) or _AS_IT_FITS.search(after):
+        return replace(wish, least=0)
+    return wish
 
 
 def _as_number(word: str) -> int:
     return int(word) if word.isdigit() else _NUMBERS[word.lower()]
+
+
+_READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Wish | None]], ...] = (
+    (_ABOUT, lambda _: None),
+    (_BANNED, lambda _: NO_EMOJI),
+    (_REQUEST, _asked),
+    (_RESTRAINT, lambda _: ANY_NUMBER),
+    (_COUNT, _counted),
+    (_FORBID, lambda _: NO_EMOJI),
+    (_ALLOWED, lambda _: ANY_NUMBER),
+    (_ASK, _asked),
+)
