@@ -5,11 +5,13 @@
     echo "See you tomorrow 👋" | uv run orpo/score.py
 
 Texts come as arguments, from a file or from standard input. A text file holds one text a line. In a JSONL file each row
-holds `reply` (or `text`, `response`, `completion`) and may hold `prompt` and `system`; chat messages are read too. The
-score is the product of its parts, each raised to its weight; --explain shows them.
+holds `reply` (or `text`, `response`, `completion`) and may hold `prompt` and `system`; chat messages are read too. A
+JSON file holds an array of such rows or of texts. The score is the product of its parts, each raised to its weight;
+--explain shows them.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ class ScoreSettings:
     """The settings of `score`."""
 
     texts: list[str] = setting([], "the texts to score; none reads --file or standard input", positional=True)
-    file: Path | None = setting(None, "a text file (one text a line) or a JSONL file; - for standard input")
+    file: Path | None = setting(None, "a text file (one text a line), a JSONL or a JSON file; - for standard input")
     prompt: str = setting("", "what the texts answer")
     system: str = setting("", "the system message before it, for wishes such as 'no emojis'")
     profile: str = setting("tasteful", "whose taste", choices=SCORERS)
@@ -91,24 +93,48 @@ def _read(settings: ScoreSettings) -> Iterator[Scorable]:
         text = lines.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not UTF-8 text (byte {error.start}); convert it first") from None
+    entries = _whole_json(text, name)
+    if entries is not None:
+        yield from (_row(entry, f"{name}, entry {n}", settings) for n, entry in enumerate(entries, start=1))
+        return
     rows = name.endswith((".jsonl", ".ndjson")) or text.lstrip().startswith('{"')
     for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{name}, line {number}"
         if line.strip():
-            yield _row(line, f"{name}, line {number}", settings) if rows else _plain(line, settings)
+            yield _row(_parse(line, where), where, settings) if rows else _plain(line, settings)
+
+
+def _whole_json(text: str, name: str) -> list[Any] | None:
+    """Return the entries of a text that is one JSON value; None for lines of text or of JSON."""
+    is_json = name.lower().endswith(".json")
+    if not is_json and not re.match(r"\s*\[\s*\{", text):
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not is_json or text.lstrip().startswith('{"'):  # JSON lines, whatever the name says
+            return None
+        raise InputError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
+    return value if isinstance(value, list) else [value]
 
 
 def _plain(line: str, settings: ScoreSettings) -> Scorable:
     return Scorable(line.rstrip("\r"), settings.prompt, settings.system)
 
 
-def _row(line: str, where: str, settings: ScoreSettings) -> Scorable:
-    """Return the reply, prompt and system message of one JSON row."""
+def _parse(line: str, where: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg})") from None
+
+
+def _row(row: Any, where: str, settings: ScoreSettings) -> Scorable:
+    """Return the reply, prompt and system message of one entry of JSON: an object, or the reply alone as text."""
+    if isinstance(row, str):
+        return Scorable(row, settings.prompt, settings.system)
     if not isinstance(row, dict):
-        raise InputError(f"{where}: not a JSON object with a reply")
+        raise InputError(f"{where}: neither a text nor a JSON object with a reply")
     messages = row.get("messages")
     if isinstance(messages, list):
         row = {**_by_role(messages), **row}

@@ -44,6 +44,36 @@ def test_rows_with_prompts_and_messages_are_read(tmp_path: Path, capsys: pytest.
     assert lines[0]["parts"]["obedience"]["reason"] == "1 where none was asked for"
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_file_is_read_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str], indent: int | None) -> None:
+    """An array was scored line by line, brackets and all."""
+    file = tmp_path / "replies.json"
+    file.write_text(json.dumps([{"reply": "Hi 😊"}, "Thank you! 🎉"], indent=indent), encoding="utf-8")
+    main(["--file", str(file), "--json"])
+    assert [json.loads(line)["reply"] for line in capsys.readouterr().out.splitlines()] == ["Hi 😊", "Thank you! 🎉"]
+    file.write_text(json.dumps({"reply": "Hi 😊"}, indent=indent), encoding="utf-8")
+    main(["--file", str(file), "--json"])
+    assert json.loads(capsys.readouterr().out)["reply"] == "Hi 😊"
+
+
+def test_lines_of_json_are_read_whatever_the_file_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "replies.json"
+    file.write_text('{"reply": "Hi"}\n{"reply": "Ho"}\n', encoding="utf-8")
+    main(["--file", str(file), "--json"])
+    assert [json.loads(line)["reply"] for line in capsys.readouterr().out.splitlines()] == ["Hi", "Ho"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('["a",\n"b"', "line 2: not JSON"), ('["a", 3]', "entry 2: neither a text nor"), ("[]", "holds no text")],
+)
+def test_a_json_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "replies.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        main(["--file", str(file)])
+
+
 def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO("Thank you! 😊\n".encode())))
     main(["--json"])
