@@ -41,18 +41,18 @@ class _Canvas:
 
 
 def draw_comparison(comparison: Comparison, *, samples: int = 5) -> str:
-    """Return an SVG: the emoji rate of each side as bars, then the first prompts with the replies side by side."""
+    """Return an SVG: the emoji rates of each side as bars, then the first prompts with the replies side by side."""
     canvas = _Canvas()
     count = comparison.base.measures.replies
     canvas.text(_MARGIN, canvas.y + 18, f"Replies with an emoji, {count} prompts", size=20, bold=True)
     canvas.y += 40
     for side in comparison.sides():
-        _draw_bar(canvas, side)
+        _draw_bars(canvas, side)
     canvas.y += 14
     for index, prompt in enumerate(comparison.prompts[:samples]):
         _draw_sample(canvas, prompt.text, [(side, side.replies[index].text) for side in comparison.sides()])
     height = canvas.y + _MARGIN - 10
-    title = escape("; ".join(f"{side.name}: {100 * side.measures.emoji_rate:.1f} %" for side in comparison.sides()))
+    title = escape("; ".join(f"{side.name}: {_rates_in_words(side.measures)}" for side in comparison.sides()))
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:g}" '
@@ -76,15 +76,31 @@ def _as_svg_text(text: str) -> str:
     return "".join([*parts, escape(text[position:])])
 
 
-def _draw_bar(canvas: _Canvas, side: Side) -> None:
+def _rates(measures: Measures) -> list[tuple[str, float]]:
+    """Return the rates to show, with labels: in and out of place where the prompts say so, else the one of all."""
+    placed = [("in place", measures.in_place_rate), ("out of place", measures.out_of_place_rate)]
+    return [(label, rate) for label, rate in placed if rate is not None] or [("", measures.emoji_rate)]
+
+
+def _rates_in_words(measures: Measures) -> str:
+    return ", ".join(f"{label} {100 * rate:.1f} %".strip() for label, rate in _rates(measures))
+
+
+def _draw_bars(canvas: _Canvas, side: Side) -> None:
     colour, pale = _COLOURS[side.name]
-    left, full = _MARGIN + 70, 400
-    canvas.text(_MARGIN, canvas.y + 19, side.name, bold=True)
-    canvas.box(left, canvas.y, full, 28, pale, 6)
-    canvas.box(left, canvas.y, full * side.measures.emoji_rate, 28, colour, 6)
-    canvas.text(left + full + 14, canvas.y + 19, f"{100 * side.measures.emoji_rate:.1f} %", bold=True)
-    canvas.text(left + full + 90, canvas.y + 19, _facts(side.measures), size=13, fill=_QUIET)
-    canvas.y += 38
+    end = _MARGIN + 470
+    for number, (label, rate) in enumerate(_rates(side.measures)):
+        left = _MARGIN + (170 if label else 70)
+        if number == 0:
+            canvas.text(_MARGIN, canvas.y + 19, side.name, bold=True)
+            canvas.text(end + 90, canvas.y + 19, _facts(side.measures), size=13, fill=_QUIET)
+        if label:
+            canvas.text(_MARGIN + 70, canvas.y + 19, label, size=13, fill=_QUIET)
+        canvas.box(left, canvas.y, end - left, 28, pale, 6)
+        canvas.box(left, canvas.y, (end - left) * rate, 28, colour, 6)
+        canvas.text(end + 14, canvas.y + 19, f"{100 * rate:.1f} %", bold=True)
+        canvas.y += 34
+    canvas.y += 4
 
 
 def _facts(measures: Measures) -> str:

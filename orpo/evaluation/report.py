@@ -52,6 +52,7 @@ def summary_lines(measures: Sequence[Measures], scorer: str = DEFAULT_SCORER) ->
     lines: list[tuple[str, ...]] = [
         ("replies", *(str(side.replies) for side in measures)),
         ("replies with an emoji", *(_percent(side.emoji_rate) for side in measures)),
+        *_placed_rates(measures),
         ("emojis per reply", *(f"{side.mean_emojis:.2f}" for side in measures)),
         ("most emojis in a reply", *(str(side.max_emojis) for side in measures)),
         ("ended by the model", *(_percent(side.finished_share) for side in measures)),
@@ -60,16 +61,23 @@ def summary_lines(measures: Sequence[Measures], scorer: str = DEFAULT_SCORER) ->
         ("tokens per reply", *(f"{side.mean_tokens:.1f}" for side in measures)),
         ("tokens per second", *(f"{side.tokens_per_second:.0f}" for side in measures)),
     ]
-    for name, key in (("where in place", "in_place_rate"), ("where out of place", "out_of_place_rate")):
-        rates = [getattr(side, key) for side in measures]
-        if None not in rates:
-            lines.insert(2 if key == "in_place_rate" else 3, (f"  {name}", *map(_percent, rates)))
     if any(side.perplexity is not None for side in measures):
         lines.append(("perplexity on plain text", *(_perplexity(side, measures[0]) for side in measures)))
     for part in measures[0].scores:
         name = f"score ({scorer})" if part == "total" else f"  {part}"
         lines.append((name, *(f"{side.scores[part]:.2f}" for side in measures)))
     return lines
+
+
+def _placed_rates(measures: Sequence[Measures]) -> list[tuple[str, ...]]:
+    """Return the lines that tell the rate apart by whether an emoji is in place, where the prompts say."""
+    lines = [
+        ("  where in place", [side.in_place_rate for side in measures]),
+        ("  where out of place", [side.out_of_place_rate for side in measures]),
+    ]
+    return [
+        (name, *(_percent(rate) for rate in rates if rate is not None)) for name, rates in lines if None not in rates
+    ]
 
 
 def write_report(folder: Path, comparison: Comparison, facts: dict[str, Any]) -> None:
