@@ -86,10 +86,6 @@ class MeaningModel:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
         return self.index.get(normalise_emoji(emoji))
 
-    def lexical_scores(self, meaning: TextMeaning) -> Array:
-        """Return how well every emoji fits by the part that has seen no tweet [emojis], uncalibrated."""
-        return np.array([self.lexical_score(number, meaning) for number in range(len(self.emojis))], dtype=np.float32)
-
     def lexical_score(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by the part that has seen no tweet, uncalibrated."""
         by_vector = float(self.emoji_vectors[number] @ meaning.vector)

@@ -24,28 +24,11 @@ _MANY_FACTOR = 3.0  # how many more emojis are fine where the user asks for many
 _FREE_SPOKEN_WORDS = 8
 _SPOKEN_SHARE = 0.2
 
-# An emoji after one of these stands for the word that should follow.
-_BEFORE_A_NOUN = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "my",
-        "your",
-        "his",
-        "her",
-        "our",
-        "their",
-        "its",
-        "some",
-        "any",
-        "every",
-        "each",
-        "these",
-        "those",
-    ]
-)
+# An emoji after one of these stands for the word that should follow, wherever it stands.
+_BEFORE_A_NOUN = frozenset(["a", "an", "the", "my", "your", "our", "their", "its", "every"])
+# These may also end a sentence ("I'm so happy for her 🎉"), so they tell only where words go on behind the emoji.
 _BEFORE_A_WORD = _BEFORE_A_NOUN.union(
+    ["his", "her", "some", "any", "each", "these", "those"],
     ["of", "to", "for", "with", "in", "on", "at", "from", "by", "into", "and", "or"],
     ["i", "we", "they", "is", "are", "was", "were", "am"],
 )

@@ -61,8 +61,10 @@ class ProfileScorer:
         from orpo.scoring.wishes import NO_EMOJI, find_wish
 
         taken_apart = Reply(reply)
-        wish = NO_EMOJI if self.name == "none" else find_wish(prompt, system)
         context = find_context(taken_apart.plain, bool(taken_apart.code), prompt)
+        wish = NO_EMOJI if self.name == "none" else find_wish(prompt, system)
+        if context is not None and context.outweighs_system and wish is not None and not wish.forbids:
+            wish = find_wish(prompt)
         values = {
             "presence": parts.presence(taken_apart, self.profile, context, wish),
             "obedience": parts.obedience(taken_apart, wish),

@@ -9,6 +9,24 @@ from orpo.scoring.emoji_table import normalise_emoji
 from orpo.scoring.finding import EmojiSpan, find_emojis
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^\n]+?``|`[^`\n]+`", re.DOTALL)
+# A line that only code has: a definition, a block's head, a call or an assignment of a value in quotes or brackets
+# (but "x = 5" is maths), a statement's end, a query, a tag, a lone bracket, a pair of JSON.
+_CODE_LINE = r"""[ \t]*(?:
+    (?:async[ ])?(?:def|class)[ ]\w+.*[:{]
+  | (?:[a-z]+[ ]){0,3}(?:function|fn|func|void|int)[ ]\w+[ ]?\(.*
+  | (?:from[ ][\w.]+[ ])?import[ ][\w.{}*, ]+;? | \#include[ ]?[<"].*
+  | for[ ]\w+[ ]in[ ].+: | (?:if|while|elif)[ ].*[<>=!(].*: | (?:else|try):
+  | (?:const|let|var)[ ]\w+[ ]?=.* | [a-z_][\w.]*[ ]?[-+]?=[ ]?(?:["'\[{]|[a-z_][\w.]*\().*
+  | [a-z_][\w.]*\(.*\)[;:{]? | .*[)\]}"'];  | .*[)=>][ ]?\{
+  | SELECT[ ].+[ ]FROM[ ].* | INSERT[ ]INTO[ ].* | <(?:!DOCTYPE|/?[a-z][a-z0-9]*[ />]).*
+  | [{}()\[\]]+[,;]? | \{?[ ]?"[^"\n]*"[ ]?:[ ]?["\d\[{tfn].* | \[[ ]?".*"[ ]?\],? | >>>[ ].*
+)[ \t]*"""
+# Its indented lines, comments and further lines of code belong to it.
+_UNFENCED = re.compile(
+    rf"^{_CODE_LINE}$(?:\n(?:{_CODE_LINE}|[ \t]{{2,}}(?![-*•]|\d+[.)]).*\S.*|[ \t]*(?:\#|//).*)$)*",
+    re.MULTILINE | re.VERBOSE,
+)
+_OBJECT = re.compile(r'\{\s*"[^"\n]*"\s*:.*\}', re.DOTALL)
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -68,10 +86,11 @@ class Reply:
 
     @cached_property
     def code(self) -> list[tuple[int, int]]:
-        """Code fences and code spans; an open fence reaches to the end."""
-        if "`" not in self.text and "~~~" not in self.text:
-            return []
-        return [match.span() for match in _CODE.finditer(self.text)]
+        """Code fences, code spans and code without either; an open fence reaches to the end."""
+        fenced = [match.span() for match in _CODE.finditer(self.text)]
+        if fenced:
+            return fenced
+        return [match.span() for pattern in (_UNFENCED, _OBJECT) for match in pattern.finditer(self.plain)]
 
     @cached_property
     def links(self) -> list[tuple[int, int]]:

@@ -111,6 +111,14 @@ def test_an_emoji_beside_its_word_replaces_nothing(reply: str) -> None:
     assert part("replacement", reply).value == 1.0
 
 
+@pytest.mark.parametrize(
+    "reply", ["I'm so happy for her 🎉", "I'm proud of his 🎉!", "You should get some 😊", "I don't have any 😅"]
+)
+def test_a_pronoun_that_ends_a_sentence_misses_no_word(reply: str) -> None:
+    """ "I'm so happy for her 🎉" scored 0.16, as if the emoji stood for a noun."""
+    assert part("replacement", reply).value == 1.0
+
+
 def test_repetition_and_density_fall_with_each_emoji() -> None:
     values = [part("repetition", "Well done!" + "🎉" * count).value for count in range(1, 13)]
     assert values == sorted(values, reverse=True) and values[-1] < 0.1
