@@ -19,7 +19,7 @@ _CODE_LINE = r"""[ \t]*(?:
   | (?:const|let|var)[ ]\w+[ ]?=.* | [a-z_][\w.]*[ ]?[-+]?=[ ]?(?:["'\[{]|[a-z_][\w.]*\().*
   | [a-z_][\w.]*\(.*\)[;:{]? | .*[)\]}"'];  | .*[)=>][ ]?\{
   | SELECT[ ].+[ ]FROM[ ].* | INSERT[ ]INTO[ ].* | <(?:!DOCTYPE|/?[a-z][a-z0-9]*[ />]).*
-  | [{}()\[\]]+[,;]? | \{?[ ]?"[^"\n]*"[ ]?:[ ]?["\d\[{tfn].* | \[[ ]?".*"[ ]?\],? | >>>[ ].*
+  | [{}()\[\]]+[,;]? | \{?[ ]?"[^"\n]*"[ ]?:[ ]?(?:["\d\[{]|true|false|null).* | \[[ ]?".*"[ ]?\],? | >>>[ ].*
 )[ \t]*"""
 # Its indented lines, comments and further lines of code belong to it.
 _UNFENCED = re.compile(
@@ -87,10 +87,8 @@ class Reply:
     @cached_property
     def code(self) -> list[tuple[int, int]]:
         """Code fences, code spans and code without either; an open fence reaches to the end."""
-        fenced = [match.span() for match in _CODE.finditer(self.text)]
-        if fenced:
-            return fenced
-        return [match.span() for pattern in (_UNFENCED, _OBJECT) for match in pattern.finditer(self.plain)]
+        patterns = (_CODE, _UNFENCED, _OBJECT)
+        return [match.span() for pattern in patterns for match in pattern.finditer(self.plain)]
 
     @cached_property
     def links(self) -> list[tuple[int, int]]:

@@ -118,6 +118,7 @@ UNFENCED = [
     ("Give me JSON", 'Here you go: {"mood": "🎉", "day": {"name": "Monday"}}'),
     ("Give me JSON", 'Here you go:\n{\n  "mood": "🎉"\n}'),
     ("Give me JSON", 'Here you go:\n["🎉", "b"]'),
+    ("Give me JSON", 'With `mood` as a key:\n{"mood": "🎉"}'),
     ("HTML please", "Here:\n<p>Hello 👋</p>"),
 ]
 
@@ -133,6 +134,7 @@ def test_an_emoji_in_unfenced_code_costs_as_much_as_in_a_fence(prompt: str, repl
         "Sure!\n\n1. Call a friend (or two) 📞\n2. Go for a walk; it helps 🌳",
         "For you: a rose 🌹\nwith love:\nme (and the cat) 😺",
         "x = 5 🎉",
+        '"Hi": that is what she said 😊',
         "I love you <3 😊",
         "Import duties are high 😬\nreturn the shoes {size 42} if they hurt 👟",
     ],
