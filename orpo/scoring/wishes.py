@@ -60,10 +60,11 @@ _ABOUT = _pattern(
     rf"(?:(?<=emoji)|(?<=emojis)),? (?:instead of|rather than|(?:and )?not) {_NOUN}",
 )
 _BANNED = _pattern(
-    rf"\b(?:leaves?|keep|take|cut) (?:all |any |the )?{_NOUN} out\b",
-    rf"{_NOUN} (?:has|have) no place\b",
+    rf"\b(?:leaves?|keep|take|cut) (?:all |any |the |every )?{_NOUN} out\b",
+    rf"{_NOUN} (?:(?:has|have) no place|(?:do|does)(?:n't| not) belong)\b",
     rf"{_NOUN}[- ](?:free|less)\b",
-    rf"{_NOUN} (?:are|is) (?:not (?:allowed|wanted|welcome)|forbidden|banned|off)\b",
+    rf"{_NOUN} (?:are|is) not (?:allowed|wanted|welcome)\b",
+    rf"{_NOUN} (?:are|is) (?:forbidden|banned|off|unwelcome|unwanted|out of place|a mistake)\b",
     rf"{_NOUN}(?: off\b|: (?:no|off|none)\b)",
     # Not "in three words only", which is a length.
     r"(?:^|[.!?;:,\n] ?|\b(?:plain|simple|in|as|use|uses|using|write|writes|with|to) )"
@@ -105,7 +106,8 @@ _ASK = _pattern(
     rf"(?<!you )likes?)\b[^.!?\n]{{0,40}}?{_NOUN}",
     rf"{_NOUN}(?: on\b|: (?:yes|on)\b)",
     rf"{_NOUN} (?:please|welcome|included)\b",
-    rf"{_NOUN} (?:are|is) (?:encouraged|great|your thing)\b",
+    rf"{_NOUN} (?:are|is) (?:encouraged|great|wanted|a must|your thing|part of your style)\b",
+    rf"{_NOUN} (?:makes?|improves?) (?:your|the|a|my) \w+ (?:\w+er|better)\b",
 )
 _ALLOWED = _pattern(rf"{_NOUN} (?:(?:are|is) (?:welcome|allowed|fine|okay|ok|permitted|optional)|(?:may|can) be)\b")
 # Before a request: it is only a permission. "Can you use emojis?" is none.
