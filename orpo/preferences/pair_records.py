@@ -52,7 +52,8 @@ def read_pairs(
     `chosen` and `rejected` may be whole conversations, whose common beginning is then the prompt. Other columns stay.
     What is null, empty or equal stays too, for `orpo.preferences.pair_checks` to report with all its row numbers.
     """
-    rows = read_rows(source, flag=flag, config=config, split=split)
+    remedy = f"choose with {flag}-config and {flag}-split"
+    rows = read_rows(source, flag=flag, config=config, split=split, remedy=remedy)
     columns = rows.columns()
     missing = [name for name in ("chosen", "rejected") if name not in columns]
     if missing:

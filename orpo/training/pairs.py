@@ -41,7 +41,9 @@ def read_checked_pairs(settings: TrainSettings) -> Rows:
             f"there are no preference pairs yet in {default_data_folder()}; make some with `uv run orpo/generate.py`, "
             "or name others with --data"
         )
-    rows = read_pairs(settings.data_source, limit=settings.limit)
+    rows = read_pairs(
+        settings.data_source, config=settings.data_config, split=settings.data_split, limit=settings.limit
+    )
     raise_for_problems(check_pairs(rows), settings.data_source, unit=rows.unit)
     return rows
 

@@ -31,6 +31,8 @@ class TrainSettings:
         "(default: data/preferences)",
         short="-d",
     )
+    data_config: str | None = setting(None, "configuration of a Hub data set")
+    data_split: str = setting("train", "split of a Hub data set or of a datasets folder")
     limit: int | None = setting(None, "use only so many pairs, from the start; generate.py puts the clearest first")
     out: Path | None = setting(None, "run folder (default: trained/<model>-orpo)", short="-o")
     # Both give the same numbers (docs/training_speed.md); the fast one has not been run on a GPU yet.

@@ -270,9 +270,7 @@ def main() -> None:
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=3e-3)
     parser.add_argument("--warmup-steps", type=int, default=40)
-    parser.add_argument(
-        "--decay", type=float, default=0.6, help="share of the steps over which the rate falls to zero"
-    )
+    parser.add_argument("--decay", type=float, default=0.6, help="share of the steps over which the rate falls to zero")
     parser.add_argument("--eval-steps", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=320)
     parser.add_argument("--layers", type=int, default=6)
