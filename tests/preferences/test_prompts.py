@@ -63,16 +63,17 @@ def test_prompts_come_from_a_datasets_folder_and_its_splits(tmp_path: Path) -> N
 
 
 def test_errors_recommend_only_flags_that_the_command_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`train` was told to give --data-config, --data-split and --eval-prompts-column, which it does not have."""
+    """`train` was told to give --eval-prompts-config and --eval-prompts-column, which it does not have."""
 
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("Unknown split 'train'.")
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
-    for load in (lambda: read_pairs("some/pairs"), lambda: load_prompts("some/pairs", flag="--eval-prompts")):
-        with pytest.raises(InputError, match=r"Unknown split 'train'\.; save the part you want") as caught:
-            load()
-        assert "-config" not in str(caught.value)
+    with pytest.raises(InputError, match=r"choose with --data-config and --data-split"):
+        read_pairs("some/pairs")
+    with pytest.raises(InputError, match=r"Unknown split 'train'\.; save the part you want") as caught:
+        load_prompts("some/pairs", flag="--eval-prompts")
+    assert "-config" not in str(caught.value)
     with pytest.raises(InputError, match=r"rename yours \(it has ask\)"):
         load_prompts(write(tmp_path / "p.csv", "ask\na\n"), flag="--eval-prompts")
     with pytest.raises(InputError, match=r"name yours with --prompts-column \(it has ask\)"):
