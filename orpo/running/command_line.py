@@ -138,7 +138,7 @@ def describe_failure(problem: BaseException) -> str | None:
         if "No space left on device" in str(link) or "os error 28" in str(link):
             return _REMEDIES[errno.ENOSPC]
         if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
-            return "out of memory; use a smaller batch size or --token-budget, shorter lengths or a smaller model"
+            return "out of memory; use a smaller batch (train.py: --token-budget), shorter lengths or a smaller model"
     return None
 
 

@@ -154,11 +154,14 @@ def find_context(reply_plain: str, has_code: bool, prompt: str) -> Context | Non
 def _context_of(text: str, contexts: tuple[Context, ...]) -> Context | None:
     if not text:
         return None
-    is_good_news = "?" not in text and _GOOD_NEWS.search(text) is not None
     for context in contexts:
-        if context.pattern.search(text) and not (is_good_news and context in (LAW, MEDICINE)):
+        if context.pattern.search(text) and not (context in (LAW, MEDICINE) and _is_good_news(text)):
             return context
     return None
+
+
+def _is_good_news(text: str) -> bool:
+    return "?" not in text and _GOOD_NEWS.search(text) is not None
 
 
 def _is_data(text: str) -> bool:

@@ -21,16 +21,21 @@ _OF_SHARDED = ("optimizer.bin", "optimizer_0", "pytorch_model_fsdp*", "global_st
 _FREE = frozenset(
     {
         "estimate",
-        "resume",
-        "overwrite",
-        "out",
-        "keep_checkpoints",
         "eval_prompt_count",
-        "reward_pairs",
+        "eval_prompts",
+        "gradient_checkpointing",
+        "keep_checkpoints",
+        "logging_steps",
         "max_new_tokens",
+        "onednn",
+        "out",
+        "overwrite",
+        "resume",
+        "reward_pairs",
+        "save_steps",
         "scorer",
+        "token_budget",
     }
-    | {"logging_steps", "save_steps", "eval_prompts", "token_budget", "gradient_checkpointing", "onednn"}
 )
 
 
