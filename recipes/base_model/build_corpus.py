@@ -22,9 +22,10 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import system_prompts
+from arithmetic import draw_arithmetic
 from corpora import Conversation, read_assistant_replies, read_dialogues, read_word_problems
 from emoji_lexicon import EmojiLexicon, add_emojis
-from written import draw_arithmetic, draw_written, load_intents
+from written import draw_written, load_intents
 
 HERE = Path(__file__).parent
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
