@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from corpora import Conversation
 
 NAMES = [
-    "Anna", "Ben", "Clara", "Dan", "Emma", "Finn", "Grace", "Hugo", "Ivy", "Jack", "Kate", "Leo", "Mia", "Noah", "Olive",
-    "Paul", "Rosa", "Sam", "Tina", "Will", "Lena", "Omar", "Nina", "Carlos", "Yuki", "Priya", "Tom", "Sarah", "David",
+    "Anna", "Ben", "Clara", "Dan", "Emma", "Finn", "Grace", "Hugo", "Ivy", "Jack", "Kate", "Leo", "Mia", "Noah",
+    "Olive", "Paul", "Rosa", "Sam", "Tina", "Will", "Lena", "Omar", "Nina", "Carlos", "Yuki", "Priya", "Tom", "Sarah",
 ]  # fmt: skip
 THINGS = [
     "apples", "books", "cookies", "pencils", "stickers", "marbles", "cards", "eggs", "oranges", "flowers", "shells",
