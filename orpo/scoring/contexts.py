@@ -9,18 +9,22 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from orpo.scoring.screening import fold_case, fragments, holds_any
+
 GENTLE = frozenset(
     "🕊💐❤🙏😢😔💔🤗🫂🕯💙💜🤍💛💚🧡🖤🌹🌷🌸😞🥺😭💗💕🌈☹🙁😥🌻🤎♥🩷🩵🩶🥀👼🥹"  # one code point each
 )
 """Emojis that people use to comfort."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself alone; to hash a pattern would take its time
 class Context:
     """A kind of conversation."""
 
     name: str
     pattern: re.Pattern[str]
+    fragments: tuple[str, ...]
+    """Whatever the pattern matches holds one of these in lower case."""
     gentle: float
     """The value of a comforting emoji there."""
     other: float
@@ -38,6 +42,9 @@ _CRISIS = _words(
     r"suicid\w*|kill myself|(?:end|tak(?:e|ing)) my (?:own )?life|want to die|self[- ]harm\w*|hurt(?:ing)? myself|"
     r"overdos\w+|call 911|ambulance|can't breathe|cannot breathe|heart attack|having a stroke|is unconscious|"
     r"is bleeding"
+)
+_CRISIS_FRAGMENTS = fragments(
+    "suicid|myself|my life|own life|to die|harm|overdos|911|ambulance|breathe|heart attack|stroke|unconsc|bleed"
 )
 
 _PET = r"(?:dog|cat|pet|rabbit|hamster|puppy|kitten|horse)"
@@ -67,6 +74,11 @@ _GRIEF = _words(
     rf"(?:had|have|having) to put (?:him|her|(?:my|our|the) (?:\w+ )?{_PET}) (?:down|to sleep)",
     rf"put (?:my|our|the) (?:\w+ )?{_PET} (?:down|to sleep)",
 )
+_GRIEF_FRAGMENTS = fragments(
+    "passed|funeral|condolence|eulogy|obituar| loss|bereave|griev|grief|miscarriage|stillb|widow|memoria|hospice|"
+    "life support|own life|lost |late |died|dead|deceased|killed|drowned|survive|death|passing|grave|ashes|buried|"
+    "put "
+)
 
 # What the parties do, as a landlord or a contract alone may be good news, and a court one for tennis.
 _LAW = _words(
@@ -82,11 +94,20 @@ _LAW = _words(
     r"(?:sign|write|contest|draft|update|witness)\w* (?:my|a|the|her|his|their) (?:last )?will|last will",
     r"disput\w+ (?:a|the|my|this) (?:debt|charge|bill)|(?:is|on|set|sets|post) bail",
 )
+_LAW_FRAGMENTS = fragments(
+    "law|legal|attorney|clause|liabilit|plaintiff|defendant|subpoena|summons|custody|evict|affidavit|copyright|"
+    "disclosure|cease and|statut|indemnif|executor|judg|tenancy|deposit|debt|criminal|bail|sue|suing|contract|court|"
+    "rights|landlord|tenant|employer|my will| a will|the will|her will|his will|their will|last will|disput"
+)
 
 _MEDICINE = _words(
     r"diagnos\w+|symptom\w*|chemotherap\w*|chemo|cancer|tumou?r\w*|biopsy|dosage|dose|prescri\w+|medication\w*|"
     r"antibiotic\w*|ibuprofen|paracetamol|acetaminophen|insulin|blood pressure|chest pain|side effects|seizure\w*|"
     r"\d+ ?mg|infection|surgery|fever of"
+)
+_MEDICINE_FRAGMENTS = fragments(
+    "diagnos|symptom|chemo|cancer|tumo|biops|dosage|dose|prescri|medication|antibiotic|ibuprofen|paracetamol|"
+    "acetaminophen|insulin|blood|chest|side effect|seizure|mg|infection|surgery|fever"
 )
 
 # Said of a surgery or a contract, this is a reason to celebrate.
@@ -110,20 +131,28 @@ _CODE_WORDS = _words(
 )
 # "+" and "#" are no word characters, so no \b can follow them. "C# minor" is music.
 _C_FAMILY = r"(?<!\w)c(?:\+\+|#)(?!\w| (?:minor|major))"
+_CODE_FRAGMENTS = fragments(
+    "python|java|script|golang|sql|regex|regular exp|html|css|json|yaml|xml|csv|api|trace|dockerfile|makefile|git |"
+    "loop|list comp|code|unit test|debug|compil|select *|typeerror|valueerror|nullpointer|segfault|function|method|"
+    "program|class|struct|command|macro|snippet|crate|query|in go|in rust|in bash|in swift|in ruby|c++|c#"
+)
 
-CRISIS = Context("a crisis", _CRISIS, gentle=0.5, other=0.08, appetite=0.0, outweighs_system=True)
-GRIEF = Context("grief", _GRIEF, gentle=1.0, other=0.12, appetite=0.25, outweighs_system=True)
-LAW = Context("a legal matter", _LAW, gentle=0.6, other=0.35, appetite=0.0)
-MEDICINE = Context("a medical matter", _MEDICINE, gentle=0.75, other=0.35, appetite=0.2)
+_MATHS_FRAGMENTS = fragments(r"+|*|×|÷|=|^|-|/|\frac|\int|equation|derivative|integral|solve for|prove ")
+
+CRISIS = Context("a crisis", _CRISIS, _CRISIS_FRAGMENTS, gentle=0.5, other=0.08, appetite=0.0, outweighs_system=True)
+GRIEF = Context("grief", _GRIEF, _GRIEF_FRAGMENTS, gentle=1.0, other=0.12, appetite=0.25, outweighs_system=True)
+LAW = Context("a legal matter", _LAW, _LAW_FRAGMENTS, gentle=0.6, other=0.35, appetite=0.0)
+MEDICINE = Context("a medical matter", _MEDICINE, _MEDICINE_FRAGMENTS, gentle=0.75, other=0.35, appetite=0.2)
 CODE = Context(
     "code",
     re.compile(f"{_CODE_WORDS.pattern}|{_C_FAMILY}", re.IGNORECASE),
+    _CODE_FRAGMENTS,
     gentle=0.6,
     other=0.6,
     appetite=0.0,
     outweighs_system=True,
 )
-DATA = Context("a data format", re.compile(r"(?!)"), gentle=0.05, other=0.05, appetite=0.0, outweighs_system=True)
+DATA = Context("a data format", re.compile(r"(?!)"), (), gentle=0.05, other=0.05, appetite=0.0, outweighs_system=True)
 MATHS = Context(
     "maths steps",
     # "-" and "/" between digits also join ranges, dates and hours: they need blanks, or a request to calculate.
@@ -132,6 +161,7 @@ MATHS = Context(
         r"\\frac|\\int|\b(?:equation|derivative|integral|solve for|prove that)\b",
         re.IGNORECASE,
     ),
+    _MATHS_FRAGMENTS,
     gentle=0.75,
     other=0.75,
     appetite=0.4,
@@ -154,7 +184,10 @@ def find_context(reply_plain: str, has_code: bool, prompt: str) -> Context | Non
 def _context_of(text: str, contexts: tuple[Context, ...]) -> Context | None:
     if not text:
         return None
+    folded = fold_case(text)
     for context in contexts:
+        if not holds_any(folded, context.fragments):
+            continue  # most texts end here, and a search would take 10 times as long
         if context.pattern.search(text) and not (context in (LAW, MEDICINE) and _is_good_news(text)):
             return context
     return None

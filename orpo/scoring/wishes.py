@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from orpo.scoring.screening import fold_case, holds_any
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -33,7 +35,7 @@ def _pattern(*alternatives: str) -> re.Pattern[str]:
 
 
 _NOUN = r"\b(?:emojis?|emoticons?|smileys?)\b"
-_SPEAKS_OF_IT = _pattern(r"emoji|emoticon|smiley", r"(?:text|words) only")
+_SPEAKS_OF_IT = ("emoji", "emoticon", "smiley", "text only", "words only")
 _NOT = r"\b(?:(?<!why )not?|never|cannot|neither|(?:do|does|did|must|should|ca|may|wo)n'?t)\b"
 _AVOID = (
     r"\b(?:without|zero|free of|hates?|dislikes?|avoid(?:s|ing)?|refrains?(?: from)?|stop|skip|omit|leave out|"
@@ -131,7 +133,7 @@ def find_wish(prompt: str, system: str = "") -> Wish | None:
 @lru_cache(maxsize=4096)
 def _read_wish(text: str) -> Wish | None:
     """Return the wish of one text; the last one said counts."""
-    if not _SPEAKS_OF_IT.search(text):
+    if not holds_any(fold_case(text), _SPEAKS_OF_IT):
         return None
     left = text.replace("’", "'")
     position, last = -2, None

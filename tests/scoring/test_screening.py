@@ -1,0 +1,103 @@
+"""A text that the cheap look lets pass unsearched is one that the search would not match either."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orpo.scoring import contexts
+from orpo.scoring.screening import fold_case, fragments, holds_any
+
+CONTEXTS = contexts._OF_PROMPTS
+
+
+def choices(node: tuple[Any, Any]) -> list[list[Any]] | None:
+    """Return the sequences of which a node of a syntax tree matches one, or None for a node of unknown text."""
+    kind, value = str(node[0]), node[1]
+    if kind == "SUBPATTERN":
+        return [list(value[-1])]
+    if kind == "BRANCH":
+        return [list(option) for option in value[1]]
+    if kind == "IN" and all(str(item[0]) == "LITERAL" for item in value):
+        return [[item] for item in value]
+    if kind in ("MAX_REPEAT", "MIN_REPEAT"):
+        least, most, inside = value
+        if (least, most) == (0, 1):
+            return [[], list(inside)]
+        unknown = ("ANY", None)
+        return [[*list(inside) * least, unknown]] if least and least < 4 else None
+    return None
+
+
+def always_holds_one(sequence: list[Any], wanted: tuple[str, ...]) -> bool:
+    """Return whether whatever a sequence of nodes matches holds one of the fragments, as its syntax tree shows."""
+    kinds = [str(node[0]) for node in sequence]
+    # positions and look-arounds take up no text of their own
+    sequence = [node for node, kind in zip(sequence, kinds, strict=True) if kind not in ("AT", "ASSERT", "ASSERT_NOT")]
+    literal = "".join(chr(value) if str(kind) == "LITERAL" else "\0" for kind, value in sequence)
+    if holds_any(fold_case(literal), wanted):
+        return True
+    options = [choices(node) for node in sequence]
+    if any(found and all(always_holds_one(option, wanted) for option in found) for found in options):
+        return True
+    for number, found in enumerate(options):
+        if found:  # a fragment may reach from before a choice to behind it
+            before, after = sequence[:number], sequence[number + 1 :]
+            return all(always_holds_one([*before, *option, *after], wanted) for option in found)
+    return False
+
+
+def syntax_tree(pattern: re.Pattern[str]) -> list[Any]:
+    parser: Any = sys.modules["re._parser"]  # private, but it only reads the pattern
+    return list(parser.parse(pattern.pattern, pattern.flags))
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
+def test_no_match_is_without_a_fragment_by_the_pattern_itself(context: contexts.Context) -> None:
+    assert always_holds_one(syntax_tree(context.pattern), context.fragments)
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
+def test_the_proof_notices_a_fragment_too_few(context: contexts.Context) -> None:
+    for fragment in context.fragments:
+        fewer = tuple(other for other in context.fragments if other != fragment)
+        assert not always_holds_one(syntax_tree(context.pattern), fewer), f"{fragment!r} is not needed"
+
+
+def test_folding_finds_the_letters_that_a_pattern_without_case_finds() -> None:
+    """U+0130, U+0131 and U+017F count as i and s for IGNORECASE, but lower() leaves them apart."""
+    letters = {letter: re.compile(letter, re.IGNORECASE) for letter in "abcdefghijklmnopqrstuvwxyz"}
+    anyone = re.compile("[a-z]", re.IGNORECASE)
+    for code in range(sys.maxunicode + 1):
+        if anyone.match(character := chr(code)):
+            assert [fold_case(character)] == [name for name, letter in letters.items() if letter.match(character)]
+
+
+FRAGMENTS = sorted({fragment for context in CONTEXTS for fragment in context.fragments})
+WORDS = fragments("a|my|the|your|i|he|she|c|in|is|have|mom|dog|myself|to|2|5mg|work|on|lost|write|sign|dıed|LAWſUIT")
+TEXTS = st.lists(st.sampled_from([*FRAGMENTS, *WORDS, "'s", "’s", "\n", "  "]), max_size=12).map(" ".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.one_of(TEXTS, st.text(max_size=60)))
+def test_no_made_up_text_matches_without_a_fragment(text: str) -> None:
+    for context in CONTEXTS:
+        if context.pattern.search(text):
+            assert holds_any(fold_case(text), context.fragments)
+
+
+def test_no_embedded_prompt_loses_its_context(repository: Path) -> None:
+    lines = (repository / "orpo" / "preferences" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    searched = matched = 0
+    for text in (json.loads(line)["prompt"] for line in lines):
+        for context in CONTEXTS:
+            matches, held = context.pattern.search(text), holds_any(fold_case(text), context.fragments)
+            assert held or not matches
+            searched, matched = searched + held, matched + bool(matches)
+    assert matched > 80
+    assert searched < 0.2 * len(CONTEXTS) * len(lines), "the fragments are too common to save time"
