@@ -5,7 +5,7 @@ The table is built by `recipes/emoji_data/build.py` from Unicode's emoji-test.tx
 
 import gzip
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 VS15 = "\ufe0e"
@@ -43,6 +43,7 @@ def emoji_table() -> dict[str, Emoji]:
     return table
 
 
+@lru_cache(maxsize=8192)  # there are fewer emojis, and each is asked for several times a reply
 def normalise_emoji(emoji: str) -> str:
     """Return the key of an emoji's meaning: without VS16, skin tone or doubled joiners.
 

@@ -84,12 +84,12 @@ def repetition(reply: Reply, profile: Profile) -> Part:
     keys = reply.keys
     if not keys:
         return _NO_EMOJI
+    if len(set(keys)) == len(keys):
+        return 1.0, "each emoji once"
     emoji, most = Counter(keys).most_common(1)[0]
     last = len(profile.repeats)
     value = profile.repeats[most - 1] if most <= last else profile.repeats[-1] * (last / most) ** 1.5
     variety = min(1.0, len(set(keys)) / len(keys) / 0.6) if len(keys) >= 4 else 1.0
-    if most == 1:
-        return 1.0, "each emoji once"
     return min(value, variety), f"{emoji} {most} times"
 
 

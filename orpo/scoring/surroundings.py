@@ -7,6 +7,7 @@ from functools import cached_property
 
 from orpo.scoring.emoji_table import normalise_emoji
 from orpo.scoring.finding import EmojiSpan, find_emojis
+from orpo.scoring.screening import fragments, holds_any
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|``[^\n]+?``|`[^`\n]+`", re.DOTALL)
 # A line that only code has: a definition, a block's head, a call or an assignment of a value in quotes or brackets
@@ -26,6 +27,7 @@ _UNFENCED = re.compile(
     rf"^{_CODE_LINE}$(?:\n(?:{_CODE_LINE}|[ \t]{{2,}}(?![-*•]|\d+[.)]).*\S.*|[ \t]*(?:\#|//).*)$)*",
     re.MULTILINE | re.VERBOSE,
 )
+_UNFENCED_FRAGMENTS = fragments(r""":|{|}|(|)|[|]|;|<|=|>>>|import |#include|SELECT |INSERT """)
 _OBJECT = re.compile(r'\{\s*"[^"\n]*"\s*:.*\}', re.DOTALL)
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
@@ -87,8 +89,15 @@ class Reply:
     @cached_property
     def code(self) -> list[tuple[int, int]]:
         """Code fences, code spans and code without either; an open fence reaches to the end."""
-        patterns = (_CODE, _UNFENCED, _OBJECT)
-        return [match.span() for pattern in patterns for match in pattern.finditer(self.plain)]
+        plain = self.plain
+        patterns: list[re.Pattern[str]] = []
+        if "`" in plain or "~~~" in plain:
+            patterns.append(_CODE)
+        if holds_any(plain, _UNFENCED_FRAGMENTS):
+            patterns.append(_UNFENCED)
+        if "{" in plain:
+            patterns.append(_OBJECT)
+        return [match.span() for pattern in patterns for match in pattern.finditer(plain)]
 
     @cached_property
     def links(self) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.scoring import contexts
+from orpo.scoring import contexts, surroundings
 from orpo.scoring.screening import fold_case, fragments, holds_any
+from orpo.scoring.surroundings import Reply
 
 CONTEXTS = contexts._OF_PROMPTS
 
@@ -34,21 +36,21 @@ def choices(node: tuple[Any, Any]) -> list[list[Any]] | None:
     return None
 
 
-def always_holds_one(sequence: list[Any], wanted: tuple[str, ...]) -> bool:
+def always_holds_one(sequence: list[Any], wanted: tuple[str, ...], fold: Callable[[str], str] = fold_case) -> bool:
     """Return whether whatever a sequence of nodes matches holds one of the fragments, as its syntax tree shows."""
     kinds = [str(node[0]) for node in sequence]
     # positions and look-arounds take up no text of their own
     sequence = [node for node, kind in zip(sequence, kinds, strict=True) if kind not in ("AT", "ASSERT", "ASSERT_NOT")]
     literal = "".join(chr(value) if str(kind) == "LITERAL" else "\0" for kind, value in sequence)
-    if holds_any(fold_case(literal), wanted):
+    if holds_any(fold(literal), wanted):
         return True
     options = [choices(node) for node in sequence]
-    if any(found and all(always_holds_one(option, wanted) for option in found) for found in options):
+    if any(found and all(always_holds_one(option, wanted, fold) for option in found) for found in options):
         return True
     for number, found in enumerate(options):
         if found:  # a fragment may reach from before a choice to behind it
             before, after = sequence[:number], sequence[number + 1 :]
-            return all(always_holds_one([*before, *option, *after], wanted) for option in found)
+            return all(always_holds_one([*before, *option, *after], wanted, fold) for option in found)
     return False
 
 
@@ -67,6 +69,31 @@ def test_the_proof_notices_a_fragment_too_few(context: contexts.Context) -> None
     for fragment in context.fragments:
         fewer = tuple(other for other in context.fragments if other != fragment)
         assert not always_holds_one(syntax_tree(context.pattern), fewer), f"{fragment!r} is not needed"
+
+
+def test_code_is_looked_for_wherever_it_may_be() -> None:
+    cases = [
+        (surroundings._CODE, ("`", "~~~")),
+        (surroundings._UNFENCED, surroundings._UNFENCED_FRAGMENTS),
+        (surroundings._OBJECT, ("{",)),
+    ]
+    for pattern, wanted in cases:
+        assert always_holds_one(syntax_tree(pattern), wanted, str)
+        for fragment in wanted:
+            fewer = tuple(other for other in wanted if other != fragment)
+            assert not always_holds_one(syntax_tree(pattern), fewer, str), f"{fragment!r} is not needed"
+
+
+CODE_PIECES = st.sampled_from(
+    [*"`~:{}()[];<=>\"'x \n", "~~~", "import os", "else", "def f", "let a ", "SELECT a FROM b"]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.lists(CODE_PIECES, max_size=20).map("".join))
+def test_the_same_code_is_found_as_by_searching_always(text: str) -> None:
+    patterns = (surroundings._CODE, surroundings._UNFENCED, surroundings._OBJECT)
+    assert Reply(text).code == [match.span() for pattern in patterns for match in pattern.finditer(text)]
 
 
 def test_folding_finds_the_letters_that_a_pattern_without_case_finds() -> None:
