@@ -6,7 +6,6 @@ clause costs some tens of microseconds.
 
 import re
 import zlib
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +42,9 @@ def word_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
     tokens = _TOKEN.findall(plain)
     if not tokens:
         return np.zeros(0, dtype=np.uint32)
-    single = np.array(list(map(_hash_of, tokens)), dtype=np.uint64)
+    single = np.array([zlib.crc32(token.encode("utf-8", "replace")) for token in tokens], dtype=np.uint64)
     pairs = single[:-1] * _STEP + single[1:]
     return _to_buckets(np.concatenate([single, pairs]), bits)
-
-
-@lru_cache(maxsize=20_000)  # a few thousand words make up most of any text
-def _hash_of(token: str) -> int:
-    return zlib.crc32(token.encode("utf-8", "replace"))
 
 
 def character_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
