@@ -5,10 +5,10 @@ with respect to h is known as soon as the softmax is,
 
     d log p / d h = W[target] - softmax(W h) W            (times 1 - (z / c)^2 inside, for logits c tanh(z / c))
 
-so it is computed in the forward pass, chunk by chunk, and the backward pass only multiplies it by the incoming
-gradient: no logits are kept and nothing is computed twice. A head that is trained itself (LoRA on it, a tied head whose
-embedding is trained, `modules_to_save`) needs the incoming gradient first; its chunks are checkpointed, so they are
-computed a second time in the backward pass, with the same small memory.
+so it is computed in the forward pass, chunk by chunk, in the memory of the chunk's own logits, and the backward pass
+only multiplies it by the incoming gradient: no logits are kept and nothing is computed twice. A head that is trained
+itself (LoRA on it, a tied head whose embedding is trained, `modules_to_save`) needs the incoming gradient first; its
+chunks are checkpointed, so they are computed a second time in the backward pass, with the same small memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -106,25 +106,15 @@ class _FrozenHeadLogProbs(torch.autograd.Function):
         scale: float,
         rows: int,
     ) -> Tensor:
-        wants_gradient = ctx.needs_input_grad[0]
         log_probs = hidden.new_empty(len(hidden), dtype=torch.float32)
-        slope = torch.empty_like(hidden) if wants_gradient else None
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = nn.functional.linear(hidden[part], weight, bias).float().mul_(scale)  # (rows, V)
-            chosen = targets[part, None]
-            if softcap is not None:
-                logits.div_(softcap).tanh_()  # z / c, what the slope needs
-            log_p = torch.log_softmax(logits if softcap is None else logits * softcap, dim=-1)
-            log_probs[part] = log_p.gather(1, chosen).squeeze(1)
-            if slope is None:
-                continue
-            # d log p / d z = onehot(target) - softmax, in the logits' own memory
-            d_logits = log_p.exp_().neg_()
-            d_logits.scatter_add_(1, chosen, torch.ones_like(chosen, dtype=d_logits.dtype))
-            if softcap is not None:
-                d_logits.mul_(1 - logits.square())
-            slope[part] = d_logits.mul_(scale).to(weight.dtype) @ weight
+            log_probs[part], part_slope = _score_chunk(
+                hidden[part], targets[part], weight, bias, softcap, scale, wants_slope=slope is not None
+            )
+            if slope is not None and part_slope is not None:
+                slope[part] = part_slope
         if slope is not None:
             ctx.save_for_backward(slope)
         return log_probs
@@ -133,3 +123,36 @@ class _FrozenHeadLogProbs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
         return (gradients[0][:, None] * slope).to(slope.dtype), None, None, None, None, None, None
+
+
+def _score_chunk(
+    hidden: Tensor,  # (rows, D)
+    targets: Tensor,  # (rows,)
+    weight: Tensor,  # (V, D)
+    bias: Tensor | None,  # (V,)
+    softcap: float | None,
+    scale: float,
+    *,
+    wants_slope: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Return log p of the targets, and its slope with respect to the hidden states; all in the logits' own memory."""
+    logits = nn.functional.linear(hidden, weight, bias).float()  # (rows, V)
+    if scale != 1.0:
+        logits.mul_(scale)
+    chosen = targets[:, None]
+    bend = None  # d capped / d logit = 1 - (z / c)^2
+    if softcap is not None:
+        logits.div_(softcap).tanh_()
+        bend = 1 - logits.square() if wants_slope else None
+        logits.mul_(softcap)
+    log_p = torch.log_softmax(logits, dim=-1, out=logits)
+    log_probs = log_p.gather(1, chosen).squeeze(1)
+    if not wants_slope:
+        return log_probs, None
+    p = log_p.exp_()
+    of_target = weight[targets]
+    if bend is not None:
+        p.mul_(bend)
+        of_target = of_target * bend.gather(1, chosen).to(weight.dtype)
+    slope = torch.addmm(of_target, p.to(weight.dtype), weight, alpha=-1.0)
+    return log_probs, slope.mul_(scale)
