@@ -147,7 +147,11 @@ class Stepper:
         """Return (seconds, loss)."""
         import torch
 
+        from orpo.training.kept_memory import keep_freed_memory, return_freed_memory
+
         torch.backends.mkldnn.matmul.fp32_precision = "ieee" if self.variant == "trl_onednn" else "none"
+        # Ours keeps freed memory for the whole process; TRL must not profit from it here.
+        keep_freed_memory() if self.variant.startswith("fast") else return_freed_memory()
         begun = CLOCK()
         with self.autocast():
             loss = self.trainer.training_step(self.model, self.batch)
