@@ -23,11 +23,8 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> bool:
-    """Give memory back as glibc does by itself once large blocks were freed; return whether that could be set."""
-    is_set = _set(trim_threshold=64 * _MEGABYTE, mmap_threshold=32 * _MEGABYTE)
-    if is_set:
-        _glibc().malloc_trim(0)
-    return is_set
+    """Give memory back from now on as glibc by itself comes to do it; return whether that could be set."""
+    return _set(trim_threshold=64 * _MEGABYTE, mmap_threshold=32 * _MEGABYTE)
 
 
 def _set(*, trim_threshold: int, mmap_threshold: int) -> bool:
