@@ -3,7 +3,10 @@
 import os
 
 # Before any library is imported: they read these once.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # not as a default: a worker inherits the 2 of the process that started it
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -13,6 +16,8 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["CUDA_MODULE_LOADING"] = "LAZY"
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,24 @@ from orpo.running.places import embedded_model_folder as find_embedded_model_fol
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def keep_bytecode() -> None:
+    """Compile torch and transformers once and not in every process, where nobody else has kept their bytecode.
+
+    With PYTHONDONTWRITEBYTECODE (Docker images set it) and packages that came without bytecode (uv installs them so),
+    each command that a test starts, and each worker, spent two thirds of its start on compiling the same files.
+    """
+    torch = find_spec("torch")
+    is_kept = torch is not None and torch.cached is not None and Path(torch.cached).is_file()
+    if sys.dont_write_bytecode and sys.pycache_prefix is None and not is_kept:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(REPOSITORY / ".pytest_cache" / "d" / "bytecode")
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+keep_bytecode()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
