@@ -287,8 +287,8 @@ def test_ctrl_c_stops_with_130_and_one_line(start: Any) -> None:
     assert process.returncode == 130 and err.strip().endswith("stopped") and "Traceback" not in err and out == ""
 
 
-def test_a_reader_that_leaves_is_no_error(start: Any) -> None:
-    process = start("--json", "--prompt", "hello", *SHORT)
+def test_a_reader_that_leaves_is_no_error(start: Any, model_folder: Path) -> None:
+    process = start("--base-only", "--model", str(model_folder), "--json", "--prompt", "hello", *SHORT)
     process.stdout.close()
     process.stdout = None
     process.wait(timeout=120)

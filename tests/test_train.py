@@ -1,4 +1,7 @@
-"""The command as a user starts it: its errors are one line and a code above 0, and Ctrl-C keeps what is whole."""
+"""The command as a user starts it: its errors are one line and a code above 0, and Ctrl-C keeps what is whole.
+
+What has to load torch and is not about the process calls `main` here: each start of the command takes seconds.
+"""
 
 import json
 import os
@@ -12,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from orpo.running.errors import InputError, SettingsError
+from orpo.train import main
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -24,6 +30,25 @@ def run_train(repository: Path, tmp_path: Path) -> Run:
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def finished(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, embedded_model_folder: Path
+) -> tuple["subprocess.CompletedProcess[str]", Path]:
+    """Return a run of the command that nobody stopped, and its folder."""
+    folder = tmp_path_factory.mktemp("straight")
+    script = str(repository / "orpo" / "train.py")
+    command = [sys.executable, script, *small_run(write_rows(folder / "pairs.jsonl", make_rows()), folder / "out")]
+    home = {**os.environ, "ORPO_HOME": str(folder / "home")}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=home, timeout=300), folder / "out"
+
+
+def small_run(data: Path, out: Path) -> list[str]:
+    """Return the flags of eight small steps on the embedded model."""
+    flags = ["--data", str(data), "--out", str(out), "--trainer", "fast", "--max-steps", "8", "--batch-size", "2"]
+    flags += ["--save-steps", "2", "--logging-steps", "1", "--eval-steps", "4"]
+    return [*flags, "--eval-prompt-count", "2", "--reward-pairs", "1", "--max-new-tokens", "8"]
 
 
 def make_rows(count: int = 12) -> list[dict[str, Any]]:
@@ -100,32 +125,36 @@ def test_wrong_rows_are_told_before_the_model_is_looked_for(run_train: Run, tmp_
     assert_one_line(run_train("--data", data, "--model", "./no-model"), 1, "the same in line 5")
 
 
-def test_nothing_to_resume_is_told(run_train: Run, tmp_path: Path, embedded_model_folder: Path) -> None:
+def test_nothing_to_resume_is_told(tmp_path: Path, embedded_model_folder: Path) -> None:
     data = write_rows(tmp_path / "pairs.jsonl", make_rows())
-    assert_one_line(run_train("--data", data, "--resume", "--out", "out"), 1, "nothing to resume")
+    with pytest.raises(InputError, match="nothing to resume") as caught:
+        main(["--data", str(data), "--resume", "--out", str(tmp_path / "out")])
+    assert "\n" not in str(caught.value)
 
 
 def test_the_embedded_model_is_trained_and_the_table_says_where_things_are(
-    run_train: Run, tmp_path: Path, embedded_model_folder: Path
+    finished: tuple["subprocess.CompletedProcess[str]", Path],
 ) -> None:
-    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
-    small = ("--max-steps", 2, "--batch-size", 2, "--eval-prompt-count", 2, "--reward-pairs", 1, "--max-new-tokens", 8)
-    done = run_train("--data", data, "--out", "out", *small)
+    done, out = finished
     assert done.returncode == 0, done.stderr
-    for part in ("training loss", "replies with an emoji", "R(sampled)", "TensorBoard", str(tmp_path / "out")):
+    for part in ("training loss", "replies with an emoji", "R(sampled)", "TensorBoard", str(out)):
         assert part in done.stdout
-    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8"))
+    config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == "embedded"
 
 
 def test_the_memory_of_a_step_is_told_without_training(
-    run_train: Run, tmp_path: Path, embedded_model_folder: Path
+    tmp_path: Path, embedded_model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_rows(tmp_path / "pairs.jsonl", make_rows())
-    done = run_train("--data", data, "--out", "out", "--device", "cpu", "--estimate")
-    assert done.returncode == 0 and "peak" in done.stdout and " MB" in done.stdout, done.stderr
+    command = ["--data", str(data), "--out", str(tmp_path / "out"), "--estimate"]
+    assert main([*command, "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "peak" in shown and " MB" in shown
     assert not (tmp_path / "out").exists()
-    assert_one_line(run_train("--data", data, "--trainer", "trl", "--estimate"), 2, "--estimate", "--trainer fast")
+    with pytest.raises(SettingsError, match=r"--estimate.*--trainer fast") as caught:
+        main([*command, "--trainer", "trl"])
+    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
 
 
 def losses(run: Path) -> list[float]:
@@ -157,25 +186,27 @@ def test_two_processes_train_as_one_does_with_the_same_global_batch(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_is_resumed(
-    repository: Path, run_train: Run, tmp_path: Path, embedded_model_folder: Path, number: signal.Signals
+    repository: Path,
+    tmp_path: Path,
+    finished: tuple["subprocess.CompletedProcess[str]", Path],
+    number: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Ctrl-C writes a checkpoint and exits with 130; after a kill the last checkpoint that stands is used."""
-    data = write_rows(tmp_path / "pairs.jsonl", make_rows())
-    flags = ["--data", str(data), "--out", "out", "--max-steps", "12", "--batch-size", "2", "--eval-share", "0"]
-    flags += ["--eval-prompt-count", "0", "--save-steps", "4", "--trainer", "fast", "--logging-steps", "1"]
+    out = tmp_path / "out"
+    flags = small_run(write_rows(tmp_path / "pairs.jsonl", make_rows()), out)
     command = [sys.executable, str(repository / "orpo" / "train.py"), *flags]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ})
-    wait_for(tmp_path / "out" / "checkpoint-4" / "trainer_state.json", process)
+    wait_for(out / "checkpoint-2" / "trainer_state.json", process)
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
-    assert (tmp_path / "out" / "unfinished.json").is_file(), said
+    assert (out / "unfinished.json").is_file(), said
     if number == signal.SIGINT:
         assert process.returncode == 130 and "--resume goes on" in said and "Traceback" not in said
-    done = run_train(*flags, "--resume")
-    assert done.returncode == 0 and "going on from checkpoint-" in done.stderr, done.stderr
-    assert json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["facts"]["steps"] == 12
-    assert run_train(*flags, "--out", "straight").returncode == 0
-    assert losses(tmp_path / "out") == losses(tmp_path / "straight"), "to the bit"
+    assert main([*flags, "--resume"]) == 0
+    assert "going on from checkpoint-" in capsys.readouterr().err
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["facts"]["steps"] == 8
+    assert len(losses(out)) == 8 and losses(out) == losses(finished[1]), "to the bit"
 
 
 def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
