@@ -52,7 +52,7 @@ class GenerateSettings:
     concurrency: int = setting(8, "calls to an endpoint at the same time")
     timeout_seconds: float = setting(120.0, "how long to wait for one answer of an endpoint")
     retries: int = setting(4, "how often a failed call to an endpoint is repeated, with growing pauses")
-    temperature: float = setting(0.7, "0 takes the likeliest token; larger is more varied")
+    temperature: float = setting(0.4, "0 takes the likeliest token; larger is more varied")
     top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
     top_k: int = setting(0, "sample from this many likeliest tokens; 0 for no limit")
     repetition_penalty: float = setting(1.0, "above 1 makes repetition less likely")

@@ -55,7 +55,7 @@ class InferenceSettings:
     chat_template: Path | None = setting(None, "Jinja file that replaces the tokenizer's chat template")
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
 
-    temperature: float = setting(0.7, "0 takes the likeliest token; higher is more varied")
+    temperature: float = setting(0.4, "0 takes the likeliest token; higher is more varied")
     top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
     top_k: int = setting(0, "sample from so many likeliest tokens; 0 for no limit")
     repetition_penalty: float = setting(1.0, "above 1 makes words that the reply already holds less likely")

@@ -40,7 +40,7 @@ class Sampling:
         max_new_tokens: The most tokens a reply may have.
     """
 
-    temperature: float = 0.7
+    temperature: float = 0.4
     top_p: float = 0.95
     top_k: int = 0
     repetition_penalty: float = 1.0
