@@ -5,9 +5,8 @@
     uv run benchmarks/training_step.py --sweep    # the second table: cost against length, vocabulary, prompt share
 
 Models have random weights of the real shapes. A step is forward, backward, clipping and AdamW over one batch; the
-variants take turns of two steps, of which the second is timed; the first round is not counted, medians with minimum
-and maximum are shown. Memory is measured in a process of its own for each variant: the peak over what was resident once
-the model was loaded. The last line is JSON.
+variants take turns, the first round is not counted, medians with minimum and maximum are shown. Memory is measured in
+a process of its own for each variant: the peak over what was resident once the model was loaded. The last line is JSON.
 """
 
 import argparse
@@ -148,11 +147,7 @@ class Stepper:
         """Return (seconds, loss)."""
         import torch
 
-        from orpo.training.kept_memory import keep_freed_memory, return_freed_memory
-
         torch.backends.mkldnn.matmul.fp32_precision = "ieee" if self.variant == "trl_onednn" else "none"
-        # Ours keeps freed memory for the whole process; TRL must not profit from it here.
-        keep_freed_memory() if self.variant.startswith("fast") else return_freed_memory()
         begun = CLOCK()
         with self.autocast():
             loss = self.trainer.training_step(self.model, self.batch)
@@ -179,7 +174,6 @@ def compare(case: Case, pairs: list[BenchPair]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(case.repetitions + 1):
         for name, stepper in steppers.items():
-            stepper.step()  # so that the next one finds memory as this variant leaves it, not as another did
             taken = stepper.step()[0]
             if number:  # the first round warms up, and makes AdamW's state
                 seconds[name].append(taken)

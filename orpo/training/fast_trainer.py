@@ -20,9 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from orpo.running.errors import SettingsError
 from orpo.running.processes import is_model_sharded
-from orpo.training.folded_layers import fold_layers
 from orpo.training.folded_lora import fold
-from orpo.training.kept_memory import keep_freed_memory
 from orpo.training.losses import OrpoTerms, orpo_loss
 from orpo.training.memory_estimate import MemoryEstimate, estimate_memory, largest_token_budget
 from orpo.training.pair_batches import (
@@ -290,7 +288,6 @@ def estimate_step(model: Any, pairs: Sequence[TokenizedPair], settings: TrainSet
     """Return what the largest step of a run will take, for a PEFT model that is on its device."""
     layout = best_layout(model)
     fold(model)
-    fold_layers(model)
     budget = choose_token_budget(model, layout, settings)
     lengths = [packed_length(pair, layout) for pair in pairs]
     random.Random(settings.seed).shuffle(lengths)
@@ -331,7 +328,6 @@ def build_trainer(
     if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
         raise SettingsError("--trainer fast: cannot train this model cut over several devices; give --trainer trl")
     fold(model)
-    fold_layers(model)
     trainer = FastOrpoTrainer(
         model=model,
         args=arguments,
@@ -347,6 +343,4 @@ def build_trainer(
         onednn=settings.onednn,
     )
     remove_console_callbacks(trainer)
-    if trainer.args.device.type == "cpu":
-        keep_freed_memory()
     return trainer
