@@ -16,6 +16,7 @@ os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["CUDA_MODULE_LOADING"] = "LAZY"
 
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,9 @@ def keep_bytecode() -> None:
 
 
 keep_bytecode()
+# A shell without job control starts its background jobs deaf to Ctrl-C, and so would every command started here be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
