@@ -129,7 +129,7 @@ def test_nothing_to_resume_is_told(tmp_path: Path, embedded_model_folder: Path) 
     data = write_rows(tmp_path / "pairs.jsonl", make_rows())
     with pytest.raises(InputError, match="nothing to resume") as caught:
         main(["--data", str(data), "--resume", "--out", str(tmp_path / "out")])
-    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
 
 
 def test_the_embedded_model_is_trained_and_the_table_says_where_things_are(

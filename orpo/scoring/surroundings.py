@@ -27,8 +27,13 @@ _UNFENCED = re.compile(
     rf"^{_CODE_LINE}$(?:\n(?:{_CODE_LINE}|[ \t]{{2,}}(?![-*•]|\d+[.)]).*\S.*|[ \t]*(?:\#|//).*)$)*",
     re.MULTILINE | re.VERBOSE,
 )
-_UNFENCED_FRAGMENTS = fragments(r""":|{|}|(|)|[|]|;|<|=|>>>|import |#include|SELECT |INSERT """)
 _OBJECT = re.compile(r'\{\s*"[^"\n]*"\s*:.*\}', re.DOTALL)
+# A pattern is searched only where one of its fragments stands.
+_CODE_AND_ITS_SIGNS = (
+    (_CODE, fragments("`|~~~")),
+    (_UNFENCED, fragments(":|{|}|(|)|[|]|;|<|=|>>>|import |#include|SELECT |INSERT ")),
+    (_OBJECT, fragments("{")),
+)
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -90,14 +95,12 @@ class Reply:
     def code(self) -> list[tuple[int, int]]:
         """Code fences, code spans and code without either; an open fence reaches to the end."""
         plain = self.plain
-        patterns: list[re.Pattern[str]] = []
-        if "`" in plain or "~~~" in plain:
-            patterns.append(_CODE)
-        if holds_any(plain, _UNFENCED_FRAGMENTS):
-            patterns.append(_UNFENCED)
-        if "{" in plain:
-            patterns.append(_OBJECT)
-        return [match.span() for pattern in patterns for match in pattern.finditer(plain)]
+        return [
+            match.span()
+            for pattern, signs in _CODE_AND_ITS_SIGNS
+            if holds_any(plain, signs)
+            for match in pattern.finditer(plain)
+        ]
 
     @cached_property
     def links(self) -> list[tuple[int, int]]:

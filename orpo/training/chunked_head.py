@@ -135,7 +135,7 @@ def _score_chunk(
     *,
     wants_slope: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return log p of the targets, and its slope with respect to the hidden states; all in the logits' own memory."""
+    """Return log p of the targets and its slope over the hidden states, in the logits' memory (a cap takes a copy)."""
     logits = nn.functional.linear(hidden, weight, bias).float()  # (rows, V)
     if scale != 1.0:
         logits.mul_(scale)

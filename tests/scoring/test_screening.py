@@ -72,12 +72,7 @@ def test_the_proof_notices_a_fragment_too_few(context: contexts.Context) -> None
 
 
 def test_code_is_looked_for_wherever_it_may_be() -> None:
-    cases = [
-        (surroundings._CODE, ("`", "~~~")),
-        (surroundings._UNFENCED, surroundings._UNFENCED_FRAGMENTS),
-        (surroundings._OBJECT, ("{",)),
-    ]
-    for pattern, wanted in cases:
+    for pattern, wanted in surroundings._CODE_AND_ITS_SIGNS:
         assert always_holds_one(syntax_tree(pattern), wanted, str)
         for fragment in wanted:
             fewer = tuple(other for other in wanted if other != fragment)
