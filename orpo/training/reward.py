@@ -19,14 +19,40 @@ def advantages(scores: Sequence[float]) -> list[float]:
     return [score - mean for score in scores]
 
 
+class ReferenceModel:
+    """A PEFT model with its adapter off. It does not change in training, so each completion is measured once."""
+
+    def __init__(self) -> None:
+        """Nothing is measured yet."""
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+
+    def log_probs(
+        self, model: Any, prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], *, batch_size: int
+    ) -> list[float]:
+        """Return log pi_ref(y|x) of each completion, summed over its tokens."""
+        keys = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompt_ids, completion_ids, strict=True)]
+        new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        if new:
+            with model.disable_adapter():
+                found = completion_log_probs(
+                    model, [prompt for prompt, _ in new], [ids for _, ids in new], batch_size=batch_size
+                )
+            self._known |= {key: total for key, (total, _) in zip(new, found, strict=True)}
+        return [self._known[key] for key in keys]
+
+
 def log_ratios(
-    model: Any, prompt_ids: list[list[int]], completion_ids: list[list[int]], *, batch_size: int
+    model: Any,
+    prompt_ids: Sequence[list[int]],
+    completion_ids: Sequence[list[int]],
+    *,
+    reference: ReferenceModel,
+    batch_size: int,
 ) -> list[float]:
     """Return log pi_theta(y|x) - log pi_ref(y|x), summed over each completion's tokens, for a PEFT model."""
     tuned = completion_log_probs(model, prompt_ids, completion_ids, batch_size=batch_size)
-    with model.disable_adapter():
-        base = completion_log_probs(model, prompt_ids, completion_ids, batch_size=batch_size)
-    return [ours - reference for (ours, _), (reference, _) in zip(tuned, base, strict=True)]
+    base = reference.log_probs(model, prompt_ids, completion_ids, batch_size=batch_size)
+    return [ours - theirs for (ours, _), theirs in zip(tuned, base, strict=True)]
 
 
 def rewards(
@@ -35,6 +61,7 @@ def rewards(
     replies: Sequence[Sequence[list[int]]],
     scores: Sequence[Sequence[float]],
     *,
+    reference: ReferenceModel,
     beta: float,
     batch_size: int,
 ) -> list[list[float]]:
@@ -45,9 +72,11 @@ def rewards(
         prompt_ids: One prompt for each group of replies.
         replies: For each prompt the ids of several replies, each with its end token.
         scores: For each prompt the scores of these replies.
+        reference: What was measured with the adapter off so far.
         beta: The weight of the advantage.
         batch_size: How many replies go through the model at once.
     """
     prompts = [prompt for prompt, group in zip(prompt_ids, replies, strict=True) for _ in group]
-    ratios = iter(log_ratios(model, prompts, [ids for group in replies for ids in group], batch_size=batch_size))
+    completions = [ids for group in replies for ids in group]
+    ratios = iter(log_ratios(model, prompts, completions, reference=reference, batch_size=batch_size))
     return [[next(ratios) + beta * advantage for advantage in advantages(group)] for group in scores]
