@@ -9,9 +9,7 @@ knows what that looks like. Everything is seeded: the same inputs give the same 
 """
 
 import argparse
-import json
 import random
-import re
 import sys
 import time
 from collections import Counter
@@ -25,6 +23,7 @@ import system_prompts
 from arithmetic import draw_arithmetic
 from corpora import Conversation, read_assistant_replies, read_dialogues, read_word_problems
 from emoji_lexicon import EmojiLexicon, add_emojis
+from held_out import HeldOutPrompts
 from written import draw_written, load_intents
 
 HERE = Path(__file__).parent
@@ -42,17 +41,6 @@ _WITH_FRIEND = [
 
 Message = tuple[str, str]
 PROSE = "prose"  # the role of a document that is no chat: its text stands alone, and every token of it counts
-
-
-def fold(text: str) -> str:
-    """Letters and digits only, in lower case: two prompts are the same when these are."""
-    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
-
-
-def held_out_prompts() -> set[str]:
-    """The embedded held-out prompts: none may stand in the base model's corpus."""
-    rows = (HERE / "../../orpo/preferences/prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    return {fold(row["prompt"]) for row in map(json.loads, rows) if row["split"] == "held_out"}
 
 
 class ConversationDresser:
@@ -216,7 +204,7 @@ def main() -> None:
 
     lexicon = EmojiLexicon(args.data / "emoji")
     intents = load_intents(HERE / "intents")
-    held_out = held_out_prompts()
+    held_out = HeldOutPrompts(HERE / "../../orpo/preferences/prompts.jsonl")
     dialogues = list(read_dialogues(args.data / "chat"))
     replies = list(read_assistant_replies(args.data / "chat"))
     problems = list(read_word_problems(args.data / "chat"))
@@ -244,7 +232,7 @@ def main() -> None:
 
     def documents(conversations: list[Conversation]) -> Iterator[list[Message]]:
         rng.shuffle(conversations)
-        kept = (c for c in conversations if all(fold(turn) not in held_out for turn in c.turns[::2]))
+        kept = (c for c in conversations if not any(map(held_out.is_near, c.turns[::2])))
         return (dress(c) for c in join_some(kept, rng))
 
     if args.only in (None, "stage1"):

@@ -28,8 +28,11 @@ def _sentence_case(reply: str) -> str:
 
 def load_intents(folder: Path) -> list[dict]:
     """All intents of the folder's YAML files, in order."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same result, ten times as fast
     return [
-        intent for path in sorted(folder.glob("*.yaml")) for intent in yaml.safe_load(path.read_text(encoding="utf-8"))
+        intent
+        for path in sorted(folder.glob("*.yaml"))
+        for intent in yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     ]
 
 
@@ -64,8 +67,9 @@ def size_of_intent(intent: dict) -> int:
 def draw_written(intents: list[dict], count: int, rng: random.Random) -> Iterator[Conversation]:
     """`count` conversations; an intent is drawn in proportion to the fourth root of its size, so that
     large tables of facts do not crowd out the many small situations. The mirroring intents, whose rows
-    are each a situation of their own, count more, and so do the answers to the train prompts."""
-    more = {"mirror": 2.5, "news": 2.5, "everyday": 2.0, "ask": 1.5}
+    are each a situation of their own, count more, and so do the answers to the train prompts. The direct ones,
+    whose replies were written for one message each, count most: they are a little less than half of what is drawn."""
+    more = {"direct": 12.0, "mirror": 2.5, "news": 2.5, "everyday": 2.0, "ask": 1.5}
     weights = [size_of_intent(i) ** 0.25 * more.get(i["intent"].split("_")[0], 1.0) for i in intents]
     for intent in rng.choices(intents, weights, k=count):
         yield expand_intent(intent, rng)
