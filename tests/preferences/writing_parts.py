@@ -96,8 +96,11 @@ def serve_chat() -> Iterator[ChatServer]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 64  # of its five places all are taken when a loaded machine accepts late
+
+    server = Server(("127.0.0.1", 0), Handler)
     chat = ChatServer(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
