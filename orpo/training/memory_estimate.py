@@ -24,7 +24,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 _SHORT, _LONG = 1, 4  # probe pairs in a row
 _SHARE_TO_USE: Final = 0.85
 _TRAINED_COPIES: Final = 3  # gradient, and Adam's two moments
-_CHUNK_COPIES: Final = 3  # logits, their fp32 copy or log-softmax, and the product that is being made
+_CHUNK_COPIES: Final = 2  # logits (all else happens in their memory), and their copy in fp32 or the model's dtype
 _BACKWARD_SHARE: Final = 0.15  # gradients on their way through a layer, over what is kept
 
 
