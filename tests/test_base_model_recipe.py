@@ -1,7 +1,6 @@
 """What the embedded base model learns from: written conversations are whole, and none is a held-out prompt."""
 
 import importlib
-import json
 import random
 import re
 import sys
@@ -11,10 +10,10 @@ from types import ModuleType
 
 import pytest
 
+from orpo.preferences.prompts import embedded_prompts
 from orpo.scoring import contains_emoji
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "base_model"
-PROMPTS = Path(__file__).parents[1] / "orpo" / "preferences" / "prompts.jsonl"
 EQUATION = re.compile(r"(?<![\d.] )(?<!\d)(\d+) ([-+x/]) (\d+) = (\d+)")
 COMPUTE = {"+": int.__add__, "-": int.__sub__, "x": int.__mul__, "/": int.__floordiv__}
 
@@ -54,14 +53,13 @@ def test_every_step_of_an_answer_to_a_sum_is_right(recipe: dict[str, ModuleType]
 
 def test_rewordings_of_held_out_prompts_stay_out_of_the_corpus(recipe: dict[str, ModuleType]) -> None:
     """Once only the very same words were left out, and "how do i poach an egg" stood beside "how to poach an egg"."""
-    held_out = recipe["held_out"].HeldOutPrompts(PROMPTS)
-    rows = list(map(json.loads, PROMPTS.read_text(encoding="utf-8").splitlines()))
-    prompts = [row["prompt"] for row in rows if row["split"] == "held_out"]
+    prompts = [prompt.text for prompt in embedded_prompts("held_out")]
+    held_out = recipe["held_out"].HeldOutPrompts(prompts)
     assert all(map(held_out.is_near, prompts))
     assert held_out.is_near("Can you tell me how to poach an egg, please?")
     assert held_out.is_near("Nobody came to my poetry reading.")
     assert not held_out.is_near("How long does an egg boil?")
     assert not held_out.is_near("We need coffee for the office.")
     assert not held_out.is_near("")
-    train = [row["prompt"] for row in rows if row["split"] == "train"]
+    train = [prompt.text for prompt in embedded_prompts("train")]
     assert sum(map(held_out.is_near, train)) < 0.05 * len(train)

@@ -24,6 +24,7 @@ from arithmetic import draw_arithmetic
 from corpora import Conversation, read_assistant_replies, read_dialogues, read_word_problems
 from emoji_lexicon import EmojiLexicon, add_emojis
 from held_out import HeldOutPrompts
+from orpo.preferences.prompts import embedded_prompts
 from written import draw_written, load_intents
 
 HERE = Path(__file__).parent
@@ -204,7 +205,7 @@ def main() -> None:
 
     lexicon = EmojiLexicon(args.data / "emoji")
     intents = load_intents(HERE / "intents")
-    held_out = HeldOutPrompts(HERE / "../../orpo/preferences/prompts.jsonl")
+    held_out = HeldOutPrompts(prompt.text for prompt in embedded_prompts("held_out"))
     dialogues = list(read_dialogues(args.data / "chat"))
     replies = list(read_assistant_replies(args.data / "chat"))
     problems = list(read_word_problems(args.data / "chat"))

@@ -1,9 +1,8 @@
-"""The embedded held-out prompts, and what must not stand in the corpus because of them."""
+"""What must not stand in the corpus because the model is measured on it."""
 
-import json
 import re
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
 
 _FUNCTION_WORDS = frozenset(
     [
@@ -30,10 +29,9 @@ class HeldOutPrompts:
     Near means that the two share at least six tenths of the content words that either has (Jaccard).
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the embedded prompts."""
-        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        self._words = [content_words(row["prompt"]) for row in rows if row["split"] == "held_out"]
+    def __init__(self, prompts: Iterable[str]) -> None:
+        """Index the prompts by their words."""
+        self._words = [content_words(prompt) for prompt in prompts]
         self._with_word: dict[str, set[int]] = defaultdict(set)
         for number, words in enumerate(self._words):
             for word in words:
