@@ -28,7 +28,7 @@ demo: setup ## the whole loop on the embedded model: pairs, training, base and t
 	$(UV) run orpo/generate.py --overwrite
 	$(UV) run orpo/train.py --overwrite
 	$(UV) run orpo/inference.py --summary
-	@$(UV) run python -m orpo.running.places
+	@$(UV) run python -m orpo.command.paths
 	@echo 'TensorBoard: make tensorboard, then open http://127.0.0.1:$(PORT)'
 
 generate: setup ## prompts -> preference pairs, into data/preferences
@@ -41,7 +41,7 @@ inference: setup ## talk to the tuned model, base and tuned side by side
 	$(UV) run orpo/inference.py $(ARGS)
 
 tensorboard: trained-runs setup ## show the training runs on 127.0.0.1:6006 (PORT=...)
-	@$(UV) run python -m orpo.running.ports $(PORT) 'choose another one: make tensorboard PORT=6007'
+	@$(UV) run python -m orpo.command.ports $(PORT) 'choose another one: make tensorboard PORT=6007'
 	@echo 'TensorBoard: http://127.0.0.1:$(PORT) (Ctrl-C stops it)'
 	@$(UV) run tensorboard --logdir $(TRAINED) --host 127.0.0.1 --port $(PORT) --load_fast=false
 

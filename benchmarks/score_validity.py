@@ -20,11 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the recipes
 
-from orpo.running.tables import print_table
+from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
+from orpo.command.tables import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import emotion_fit, relevance
 from orpo.scoring.meaning import TWEET_WEIGHT, MeaningModel, TextMeaning, meaning_model
-from recipes.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
 
 OWN_REPLIES = Path(__file__).with_name("well_written_replies.tsv")
 WELL_SCORED = 0.6

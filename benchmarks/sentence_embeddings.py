@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from builds.relevance_model.sources import read_keywords, read_tweets
 from orpo.scoring import emoji_name
 from orpo.scoring.meaning import MeaningModel
-from recipes.relevance_model.sources import read_keywords, read_tweets
 
 TWEETS = 8_000
 Vectors = np.ndarray[Any, np.dtype[np.float32]]

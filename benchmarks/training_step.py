@@ -119,7 +119,8 @@ class Stepper:
     def __init__(self, variant: str, case: Case, model: Any, pairs: list[BenchPair]) -> None:
         import torch
 
-        from orpo.training import fast_trainer, trl_trainer
+        from orpo.training import trl_trainer
+        from orpo.training.fast import trainer as fast_trainer
         from orpo.training.settings import TrainSettings
 
         self.variant, self.case = variant, case

@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from orpo.preferences.addresses import mask_userinfo
-from orpo.running.command_line import run_command
-from orpo.running.errors import InputError, SettingsError
-from orpo.running.places import default_data_folder
-from orpo.running.settings import parse_settings, require, setting
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.paths import default_data_folder
+from orpo.command.run_command import run_command
+from orpo.command.settings import parse_settings, require, setting
+from orpo.generating.addresses import mask_userinfo
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
-    from orpo.preferences.pair_records import PreferencePair
-    from orpo.preferences.pairing import Dropped
-    from orpo.preferences.pipeline import WrittenPrompt
-    from orpo.preferences.prompts import Prompt
-    from orpo.preferences.writers import WriterSpec, WritingRun
-    from orpo.running.run_record import RunRecord
+    from orpo.command.run_record import RunRecord
+    from orpo.generating.choosing import Dropped
+    from orpo.generating.pipeline import WrittenPrompt
+    from orpo.generating.writers import WriterSpec, WritingRun
+    from orpo.records.pairs import PreferencePair
+    from orpo.records.prompts import Prompt
 
 EMOJI_SYSTEM: Final = "You are a friendly assistant. Use one to three fitting emojis in your reply."
 PLAIN_SYSTEM: Final = "You are a friendly assistant. Do not use any emojis."
@@ -42,8 +43,8 @@ class GenerateSettings:
     prompts_split: str = setting("train", "split of a Hub data set")
     prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
     limit: int | None = setting(None, "use only so many prompts, from the start")
-    emoji_model: str = setting("embedded", "who writes with emojis: embedded, a folder, a Hub id, or openai:NAME")
-    plain_model: str = setting("embedded", "who writes without: embedded, a folder, a Hub id, or openai:NAME")
+    emoji_model: str = setting(DEFAULT_MODEL, "who writes with emojis: a folder, a GGUF file, a Hub id, or openai:NAME")
+    plain_model: str = setting(DEFAULT_MODEL, "who writes without: a folder, a GGUF file, a Hub id, or openai:NAME")
     emoji_system: str = setting(EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none")
     plain_system: str = setting(PLAIN_SYSTEM, "system prompt of the plain writer, as text or @FILE; '' for none")
     base_url: str | None = setting(None, "address of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
@@ -119,9 +120,9 @@ class GenerateSettings:
 def main(argv: list[str]) -> int:
     """Run the command."""
     settings = parse_settings(GenerateSettings, argv, prog="generate.py", description=__doc__)
-    from orpo.running.output_folder import check_output_folder
-    from orpo.running.places import resolve_user_path
-    from orpo.running.run_record import RunRecord
+    from orpo.command.output_folder import check_output_folder
+    from orpo.command.paths import resolve_user_path
+    from orpo.command.run_record import RunRecord
 
     out = resolve_user_path(settings.out) if settings.out is not None else default_data_folder()
     check_output_folder(out, overwrite=settings.overwrite)
@@ -149,8 +150,8 @@ def _read_system(value: str, flag: str) -> str:
 
 def _load_prompts(settings: GenerateSettings) -> "tuple[list[Prompt], list[Dropped]]":
     """Return the prompts to answer, and those left out beforehand: held-out ones are never trained on."""
-    from orpo.preferences.pairing import Dropped, split_repeated
-    from orpo.preferences.prompts import EMBEDDED, HELD_OUT, embedded_prompts, load_prompts
+    from orpo.generating.choosing import Dropped, split_repeated
+    from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, load_prompts
 
     if settings.prompts == EMBEDDED:
         return embedded_prompts("train")[: settings.limit], []
@@ -173,14 +174,14 @@ def _write_replies(
     settings: GenerateSettings, prompts: "list[Prompt]", out: Path
 ) -> "tuple[list[WrittenPrompt], WritingRun]":
     """Let both writers answer, with a progress bar."""
-    from orpo.running.progress import console_err, progress_bar
+    from orpo.command.display import console_err, progress_bar
 
     console_err.print(f"loading the writers for {len(prompts)} prompts", soft_wrap=True)
-    from orpo.chat_model.replies import Sampling
-    from orpo.preferences.local_models import LoadedModels
-    from orpo.preferences.pipeline import write_replies
-    from orpo.preferences.reply_store import ReplyStore
-    from orpo.preferences.writers import WritingRun
+    from orpo.chat_model.generation import Sampling
+    from orpo.generating.local_models import LoadedModels
+    from orpo.generating.pipeline import write_replies
+    from orpo.generating.reply_store import ReplyStore
+    from orpo.generating.writers import WritingRun
 
     emoji, plain = _writer(settings, "emoji"), _writer(settings, "plain")
     sampling = Sampling(
@@ -224,15 +225,15 @@ def _write_replies(
 
 def reply_store_file(out: Path) -> Path:
     """Return where the replies are kept: beside the result, so that replacing the result does not lose them."""
-    from orpo.preferences.reply_store import STORE_NAME
+    from orpo.generating.reply_store import STORE_NAME
 
     return out.parent / f"{out.name}-replies" / STORE_NAME
 
 
 def _writer(settings: GenerateSettings, side: str) -> "WriterSpec":
     from orpo.chat_model.loading import locate_model
-    from orpo.preferences.writers import WriterSpec
-    from orpo.running.errors import ModelError
+    from orpo.command.errors import ModelError
+    from orpo.generating.writers import WriterSpec
 
     model, system = getattr(settings, f"{side}_model"), getattr(settings, f"{side}_system")
     spec = WriterSpec(side, model, system or None, settings.url_of(side))
@@ -248,7 +249,7 @@ def _make_pairs(
     settings: GenerateSettings, written: "list[WrittenPrompt]", dropped: "list[Dropped]"
 ) -> "list[PreferencePair]":
     """Return the pairs, and add to `dropped` what made none."""
-    from orpo.preferences.pairing import Dropped, make_pair
+    from orpo.generating.choosing import Dropped, make_pair
 
     pairs: list[PreferencePair] = []
     for row in written:
@@ -288,11 +289,11 @@ def _save(
     """Write the folder, whole or not at all, and print what came out."""
     import json
 
-    from orpo.preferences.dataset_card import write_card
-    from orpo.preferences.pair_records import write_pairs
-    from orpo.preferences.pairing import count_reasons, measure_side, spread
-    from orpo.running.output_folder import new_folder
-    from orpo.running.run_record import fingerprint_rows, settings_as_plain
+    from orpo.command.output_folder import new_folder
+    from orpo.command.run_record import fingerprint_rows, settings_as_plain
+    from orpo.generating.card import write_card
+    from orpo.generating.choosing import count_reasons, measure_side, spread
+    from orpo.records.pairs import write_pairs
 
     reasons = count_reasons(dropped)
     if not pairs:
@@ -320,9 +321,9 @@ def _save(
 
 
 def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
-    from orpo.chat_model.replies import printable
-    from orpo.running.progress import console_out
-    from orpo.running.tables import print_table
+    from orpo.chat_model.generation import printable
+    from orpo.command.display import console_out
+    from orpo.command.tables import print_table
 
     counts = [["prompts", metrics["prompts"]], ["pairs", metrics["pairs"]]]
     counts += [[f"dropped: {reason}", count] for reason, count in metrics["dropped"].items()]

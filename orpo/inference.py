@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orpo.running.command_line import run_command
-from orpo.running.errors import InputError, SettingsError
-from orpo.running.settings import parse_settings, require, setting
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.run_command import run_command
+from orpo.command.settings import parse_settings, require, setting
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
-    from orpo.chat_model.replies import Sampling
-    from orpo.evaluation.held_out import Comparison
-    from orpo.preferences.prompts import Prompt
+    from orpo.chat_model.generation import Sampling
+    from orpo.comparing.comparison import Comparison
+    from orpo.records.prompts import Prompt
 
 
 @dataclass(kw_only=True)
@@ -49,7 +49,7 @@ class InferenceSettings:
     overwrite: bool = setting(False, "replace an earlier report")
 
     adapter: Path | None = setting(None, "folder of the adapter; the newest one in trained/ if not given")
-    model: str | None = setting(None, "base model: embedded, a folder or a Hub id; the adapter's own if not given")
+    model: str | None = setting(None, "base model: a folder, a GGUF file or a Hub id; the adapter's own if not given")
     base_only: bool = setting(False, "load no adapter and show the base model alone")
     system: str | None = setting(None, "system prompt for every conversation")
     chat_template: Path | None = setting(None, "Jinja file that replaces the tokenizer's chat template")
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
     adapter = _find_adapter(settings)
     _check_before_loading(settings, adapter)
 
-    from orpo.running.run_record import RunRecord
+    from orpo.command.run_record import RunRecord
 
     record = RunRecord("inference", settings)
     sampling = _sampling(settings)
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
     model, tokenizer = _load(settings, adapter)
     facts = {"adapter": str(adapter) if adapter else None, "model": _model_name(settings, adapter)}
     if settings.chat:
-        from orpo.chat_model.terminal_chat import TerminalChat
+        from orpo.comparing.chat import TerminalChat
 
         TerminalChat(model, tokenizer, sampling, seed=settings.seed, system=settings.system).run()
         return 0
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
 
 
 def _find_adapter(settings: InferenceSettings) -> Path | None:
-    from orpo.running.places import default_training_folder, newest_adapter, resolve_user_path
+    from orpo.command.paths import default_training_folder, newest_adapter, resolve_user_path
 
     if settings.base_only:
         return None
@@ -143,7 +143,7 @@ def _find_adapter(settings: InferenceSettings) -> Path | None:
 def _check_before_loading(settings: InferenceSettings, adapter: Path | None) -> None:
     """Find what is wrong with paths before a model is loaded."""
     if settings.report is not None:
-        from orpo.running.output_folder import check_output_folder
+        from orpo.command.output_folder import check_output_folder
 
         check_output_folder(settings.report, overwrite=settings.overwrite)
     from orpo.chat_model.loading import check_adapter_folder, locate_model, resolve_device
@@ -155,15 +155,16 @@ def _check_before_loading(settings: InferenceSettings, adapter: Path | None) -> 
 
 
 def _model_name(settings: InferenceSettings, adapter: Path | None) -> str:
-    from orpo.chat_model.loading import EMBEDDED, adapter_base_name
+    from orpo.chat_model.default_model import DEFAULT_MODEL
+    from orpo.chat_model.loading import adapter_base_name
 
     if settings.model is not None:
         return settings.model
-    return EMBEDDED if adapter is None else adapter_base_name(adapter)
+    return DEFAULT_MODEL if adapter is None else adapter_base_name(adapter)
 
 
 def _sampling(settings: InferenceSettings) -> Sampling:
-    from orpo.chat_model.replies import Sampling
+    from orpo.chat_model.generation import Sampling
 
     return Sampling(
         temperature=settings.temperature,
@@ -176,8 +177,8 @@ def _sampling(settings: InferenceSettings) -> Sampling:
 
 def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
     """Return what is to be answered: the user's messages, their file, or held-out prompts of the embedded set."""
-    from orpo.evaluation.held_out import choose_prompts
-    from orpo.preferences.prompts import Prompt, embedded_prompts, load_prompts
+    from orpo.comparing.comparison import choose_prompts
+    from orpo.records.prompts import Prompt, embedded_prompts, load_prompts
 
     if settings.prompt:  # however many: each was asked for by itself
         return [Prompt(f"prompt-{number}", text) for number, text in enumerate(settings.prompt, start=1)]
@@ -196,7 +197,7 @@ def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
 
 def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
     from orpo.chat_model.loading import load_model, load_tokenizer, load_with_adapter
-    from orpo.running.progress import console_err
+    from orpo.command.display import console_err
 
     name = _model_name(settings, adapter)
     console_err.print(f"loading {name}" + (f" with {adapter}" if adapter else ""), soft_wrap=True)
@@ -217,8 +218,8 @@ def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
 def _compare(
     settings: InferenceSettings, model: Any, tokenizer: Any, prompts: list[Prompt], sampling: Sampling
 ) -> Comparison:
-    from orpo.evaluation.held_out import compare, plain_texts
-    from orpo.running.progress import progress_bar
+    from orpo.command.display import progress_bar
+    from orpo.comparing.comparison import compare, plain_texts
 
     sides = 2 if hasattr(model, "disable_adapter") else 1
     with progress_bar("answering", sides * len(prompts)) as advance:
@@ -242,7 +243,7 @@ def _show(settings: InferenceSettings, comparison: Comparison, facts: dict[str, 
             print(json.dumps(row, ensure_ascii=False))
         print(json.dumps({"summary": comparison.summary(), **facts}, ensure_ascii=False))
         return
-    from orpo.evaluation.report import print_side_by_side, print_summary
+    from orpo.comparing.report import print_side_by_side, print_summary
 
     print_side_by_side(comparison, settings.show_count() or len(comparison.prompts))
     print_summary(comparison)
@@ -251,10 +252,10 @@ def _show(settings: InferenceSettings, comparison: Comparison, facts: dict[str, 
 def _write_report(
     settings: InferenceSettings, folder: Path, record: Any, comparison: Comparison, facts: dict[str, Any]
 ) -> None:
-    from orpo.evaluation.report import write_report
-    from orpo.running.output_folder import new_folder
-    from orpo.running.progress import console_err
-    from orpo.running.run_record import fingerprint_rows
+    from orpo.command.display import console_err
+    from orpo.command.output_folder import new_folder
+    from orpo.command.run_record import fingerprint_rows
+    from orpo.comparing.report import write_report
 
     record.metrics = comparison.summary()
     record.facts = facts

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from orpo.running.command_line import run_command
-from orpo.running.errors import InputError, SettingsError
-from orpo.running.settings import parse_settings, setting
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.run_command import run_command
+from orpo.command.settings import parse_settings, setting
 from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     if not scores:
         raise InputError(f"{settings.file or 'standard input'}: holds no text to score")
     if len(scores) > 1 and not settings.json:
-        from orpo.running.progress import console_out
+        from orpo.command.display import console_out
 
         console_out.print(f"{len(scores)} texts, mean score {sum(scores) / len(scores):.3f}")
     return 0
@@ -170,7 +170,7 @@ def _show(item: Scorable, report: ScoreReport, *, explain: bool) -> None:
     """Print the score with the text, its emojis marked, and with --explain a line for each part."""
     from rich.text import Text
 
-    from orpo.running.progress import console_out
+    from orpo.command.display import console_out
 
     line = Text(f"{report.score:.3f}  ", style=f"bold {_colour(report.score)}")
     console_out.print(line.append_text(_marked(item.reply)), soft_wrap=True)

@@ -5,12 +5,12 @@
     uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
     uv run orpo/train.py --estimate
 
-Without arguments it trains the embedded base model on what generate.py wrote, into trained/embedded-orpo, where
+Without arguments it trains the default model on what generate.py wrote, into trained/SmolLM2-135M-Instruct-orpo, where
 TensorBoard can watch it (`make tensorboard`). Ctrl-C stops with a checkpoint, and --resume goes on from it.
 """
 
-from orpo.running.command_line import run_command
-from orpo.running.settings import parse_settings
+from orpo.command.run_command import run_command
+from orpo.command.settings import parse_settings
 from orpo.training.settings import TrainSettings
 
 
@@ -22,10 +22,10 @@ def main(argv: list[str]) -> int:
 
     rows = check_and_read(settings)
 
-    from orpo.running.progress import console_out
-    from orpo.running.tables import print_table
+    from orpo.command.display import console_out
+    from orpo.command.tables import print_table
+    from orpo.training.card import summary_rows
     from orpo.training.run import TENSORBOARD_FOLDER, estimate, train
-    from orpo.training.summary import summary_rows
 
     if settings.estimate:
         print_table(("memory of a training step", "size"), estimate(settings, rows).as_rows())

@@ -1,6 +1,7 @@
 """What all tests share: few threads, no network, a home of their own, and the embedded base model."""
 
 import os
+from pathlib import Path
 
 # Before any library is imported: they read these once.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,15 +16,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["CUDA_MODULE_LOADING"] = "LAZY"
+# The default model is converted once, not in the home of each test.
+os.environ["ORPO_CACHE"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "orpo")
 
 import signal
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-
-from orpo.running.places import embedded_model_folder as find_embedded_model_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -81,12 +81,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded_model_folder() -> Path:
-    """Return the folder of the base model that comes with the package."""
-    folder = find_embedded_model_folder()
-    if not (folder / "config.json").is_file():
-        pytest.skip("the embedded base model is not built yet (recipes/base_model)")
-    return folder
+def default_model_folder() -> Path:
+    """Return the folder of the default model, converted once for all test runs of this checkout."""
+    from orpo.chat_model.default_model import default_model_folder as find_default_model_folder
+
+    return find_default_model_folder()
 
 
 def _has_gpu() -> bool:

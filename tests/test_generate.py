@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from orpo.command.errors import InputError, ModelError, OutputError, SettingsError
 from orpo.generate import GenerateSettings, main
-from orpo.preferences.pair_checks import check_pairs
-from orpo.preferences.pair_records import read_pairs
-from orpo.running.errors import InputError, ModelError, OutputError, SettingsError
+from orpo.records.check_pairs import check_pairs
+from orpo.records.pairs import read_pairs
 
 # distilabel 1.5.3 reads pydantic's fields in ways that pydantic has deprecated; nothing of ours can help it.
 pytestmark = [
@@ -31,7 +31,7 @@ PROMPTS = ["I passed my exam!", "How do I boil an egg?", "What is 3 + 4?", "My c
 
 @pytest.fixture(scope="module")
 def parts() -> ModuleType:
-    file = Path(__file__).with_name("preferences") / "writing_parts.py"
+    file = Path(__file__).with_name("generating") / "writing_parts.py"
     spec = importlib.util.spec_from_file_location("generate_writing_parts", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -357,7 +357,7 @@ def test_a_full_disk_is_one_clear_line_and_destroys_nothing(server: Any, prompts
     before = sorted((file.name, file.read_bytes()) for file in out.glob("*.json*"))
     code = (
         "import resource, signal, sys; from orpo.generate import main\n"
-        "from orpo.running.command_line import run_command\n"
+        "from orpo.command.run_command import run_command\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "run_command(main, sys.argv[1:])\n"

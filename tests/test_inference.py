@@ -15,11 +15,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from orpo.chat_model.generation import Sampling
 from orpo.chat_model.loading import load_with_adapter
-from orpo.chat_model.replies import Sampling
-from orpo.chat_model.terminal_chat import TerminalChat
+from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
+from orpo.comparing.chat import TerminalChat
 from orpo.inference import InferenceSettings, main
-from orpo.running.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
 
 COMMAND = Path(__file__).resolve().parents[1] / "orpo" / "inference.py"
 SHORT = ["--max-new-tokens", "6", "--device", "cpu"]

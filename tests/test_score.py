@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orpo.running.errors import InputError, SettingsError
+from orpo.command.errors import InputError, SettingsError
 from orpo.score import main
 
 

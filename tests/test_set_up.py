@@ -86,7 +86,7 @@ def test_the_demo_runs_the_three_commands_in_order(repository: Path) -> None:
         "orpo/train.py --overwrite",
         "orpo/inference.py --summary",
     ]
-    assert "orpo.running.places" in done.stdout and "make tensorboard" in done.stdout
+    assert "orpo.command.paths" in done.stdout and "make tensorboard" in done.stdout
 
 
 def test_continuous_integration_runs_the_checks_and_the_tests(repository: Path) -> None:

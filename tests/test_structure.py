@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orpo.running.settings import is_settings_class, parse_settings, recipe_values
+from orpo.command.settings import is_settings_class, parse_settings, recipe_values
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "orpo"
@@ -20,18 +20,18 @@ RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
 # A folder may import from folders with a lower number and from itself; the commands may import from every folder.
 LEVELS = {
-    "running": 0,
+    "command": 0,
+    "records": 1,
     "scoring": 1,
     "chat_model": 2,
-    "preferences": 3,
-    "training": 4,
-    "evaluation": 4,
-    "web": 4,
+    "generating": 3,
+    "training": 3,
+    "comparing": 3,
 }
-COMMAND_LEVEL = 5
+COMMAND_LEVEL = 4
 
 # Libraries whose API moves are imported in one folder only.
-ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "preferences"}
+ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "generating"}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tensorboard", "pandas"}
 LONGEST_FILE_LINES = 450
 
@@ -92,7 +92,7 @@ def test_the_import_walk_sees_every_form_of_import(tmp_path: Path, monkeypatch: 
         "import orpo.chat_model.loading\n"
         "from ..evaluation import report\n"
         "def late():\n    from orpo.train import main\n    import trl.experimental\n"
-        "from orpo.running.errors import InputError\n"
+        "from orpo.command.errors import InputError\n"
         "from . import right\n",
         encoding="utf-8",
     )
@@ -177,9 +177,3 @@ def find_settings_class(command: str) -> type:
     named = [value for value in found if value.__name__.lower() == f"{command}settings"]
     assert len(named or found) == 1, f"orpo/{command}.py needs one settings class, named {command.title()}Settings"
     return (named or found)[0]
-
-
-def test_the_package_ships_its_base_model() -> None:
-    folder = PACKAGE / "chat_model" / "embedded"
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.glob("*")}
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 40 * 2**20

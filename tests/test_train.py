@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from orpo.running.errors import InputError, SettingsError
+from orpo.command.errors import InputError, SettingsError
 from orpo.train import main
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

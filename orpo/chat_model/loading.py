@@ -1,6 +1,6 @@
 """Loading a base model, its tokenizer and an adapter: safetensors only, no remote code unless told, one clear error.
 
-A model is named `embedded` (comes with the package), by a local folder, or by its id on the Hugging Face Hub.
+A model is the default one by its name, a local folder, a GGUF file, or an id on the Hugging Face Hub.
 """
 
 import json
@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 
-from orpo.running.errors import InputError, ModelError, SettingsError
-from orpo.running.places import embedded_model_folder
-
-EMBEDDED = "embedded"
-"""The name of the base model that comes with the package."""
+from orpo.chat_model.default_model import DEFAULT_MODEL, default_model_folder
+from orpo.chat_model.gguf import convert_gguf, is_gguf
+from orpo.command.errors import InputError, ModelError, SettingsError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -61,21 +59,19 @@ def locate_model(model: str) -> str:
     Cheap, so that commands can call it before they load anything.
     """
     if not model.strip():
-        raise ModelError(f"--model '': give {EMBEDDED}, a folder or a Hub id")
-    if model == EMBEDDED or _is_moved_embedded(model):
-        folder = embedded_model_folder()
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"the embedded base model is missing ({folder}); install the package again, or build it as "
-                "recipes/base_model says, or give --model"
-            )
-        return str(folder)
+        raise ModelError(f"--model '': give {DEFAULT_MODEL}, a folder, a GGUF file or a Hub id")
+    if model == DEFAULT_MODEL:
+        return str(default_model_folder())
     folder = Path(model).expanduser()
+    if folder.is_file() and is_gguf(model):
+        return str(convert_gguf(folder))
     if folder.exists():
         _check_model_folder(folder, model)
         return str(folder)
     if _looks_like_path(model):
-        raise ModelError(f"--model {model}: there is no such folder; give {EMBEDDED}, a folder or a Hub id")
+        raise ModelError(
+            f"--model {model}: there is no such folder; give {DEFAULT_MODEL}, a folder, a GGUF file or a Hub id"
+        )
     return model
 
 
@@ -83,7 +79,7 @@ def load_tokenizer(model: str, *, trust_remote_code: bool = False, chat_template
     """Return a model's tokenizer, set for left padding, with a chat template.
 
     Args:
-        model: `embedded`, a folder or a Hub id.
+        model: The default model's name, a folder, a GGUF file or a Hub id.
         trust_remote_code: Run Python code that comes with the model.
         chat_template: A Jinja file that replaces the tokenizer's own template.
     """
@@ -125,7 +121,7 @@ def load_model(
     """Return a causal language model in evaluation mode on the device.
 
     Args:
-        model: `embedded`, a folder or a Hub id.
+        model: The default model's name, a folder, a GGUF file or a Hub id.
         device: A torch device, or a name for `resolve_device`.
         dtype: A torch dtype, or a name for `resolve_dtype`.
         trust_remote_code: Run Python code that comes with the model.
@@ -253,13 +249,7 @@ def adapter_base_name(adapter: Path) -> str:
     name = check_adapter_folder(adapter).get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise ModelError(f"{adapter / _ADAPTER_CONFIG} names no base model; give it with --model")
-    return EMBEDDED if _is_moved_embedded(name) or Path(name) == embedded_model_folder() else name
-
-
-def _is_moved_embedded(name: str) -> bool:
-    """Tell whether this is the embedded model's folder of another machine or checkout, as an adapter may record it."""
-    parts = Path(name).parts[-3:]
-    return parts == ("orpo", "chat_model", "embedded") and not Path(name).exists()
+    return name
 
 
 def _load_adapter_tokenizer(adapter: Path, trust_remote_code: bool, chat_template: Path | None) -> Any:
@@ -354,7 +344,7 @@ def _loading_error(what: str, model: str, problem: Exception) -> ModelError:
     """Say in one line what could not be loaded, from where, and what to do."""
     names = {type(link).__name__ for link in _causes(problem)}
     reason = _one_line(problem)
-    if Path(model).expanduser().exists() or model == EMBEDDED:
+    if Path(model).expanduser().exists() or model == DEFAULT_MODEL:
         return ModelError(f"--model {model}: its {what} cannot be read ({reason}); the folder is damaged or incomplete")
     if "GatedRepoError" in names or "gated repo" in reason:
         return ModelError(f"--model {model}: is gated; accept its terms on the Hub and log in with `hf auth login`")
@@ -363,7 +353,7 @@ def _loading_error(what: str, model: str, problem: Exception) -> ModelError:
     if names & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError"} or _is_offline():
         return ModelError(
             f"--model {model}: there is no such folder, it is not in the local Hub cache, and the Hub cannot be "
-            f"reached; check the name and the network, or give {EMBEDDED} or a folder"
+            f"reached; check the name and the network, or give {DEFAULT_MODEL} or a folder"
         )
     return ModelError(f"--model {model}: its {what} cannot be loaded ({reason})")
 

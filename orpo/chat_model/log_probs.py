@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from orpo.chat_model.replies import answering
+from orpo.chat_model.generation import answering
 
 _CHUNK_TOKENS = 256
 _plain_heads: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()

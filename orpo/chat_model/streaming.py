@@ -14,8 +14,8 @@ import regex
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from orpo.chat_model.messages import Message, encode_prompt, reply_end_ids
-from orpo.chat_model.replies import (
+from orpo.chat_model.chat_template import Message, encode_prompt, reply_end_ids
+from orpo.chat_model.generation import (
     Sampling,
     TokenPicker,
     check_context,

@@ -1,6 +1,6 @@
 """Unicode's emojis: which sequences exist, since which emoji version, under which name.
 
-The table is built by `recipes/emoji_data/build.py` from Unicode's emoji-test.txt and read once, when first needed.
+The table is built by `builds/emoji_data/build.py` from Unicode's emoji-test.txt and read once, when first needed.
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """What a text means, in the terms that emojis are judged by: words, vector, emotions, and the tweets' 20 emojis.
 
-Everything here is numpy over `data/meaning.npz` and `data/lexicon.json.gz`, which `recipes/relevance_model/build.py`
+Everything here is numpy over `data/meaning.npz` and `data/lexicon.json.gz`, which `builds/relevance_model/build.py`
 makes. Two sources judge how well an emoji fits a text:
 
 - the lexicon, which has seen no tweet: keywords of CLDR and emojilib with notes on usage, matched by stem and by word

@@ -4,7 +4,7 @@ from functools import cache
 from math import prod
 from typing import Final, Protocol
 
-from orpo.running.errors import SettingsError
+from orpo.command.errors import SettingsError
 from orpo.scoring.finding import contains_emoji, count_emojis, find_emojis
 from orpo.scoring.profiles import PROFILES, WEIGHTS, Profile
 from orpo.scoring.report import PartScore, ScoreReport

@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from orpo.chat_model.loading import EMBEDDED, adapter_base_name
-from orpo.chat_model.replies import context_length
-from orpo.running.errors import InputError, ModelError, SettingsError
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.generation import context_length
+from orpo.chat_model.loading import adapter_base_name
+from orpo.command.errors import InputError, ModelError, SettingsError
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
 
@@ -93,7 +94,7 @@ def save_adapter(
 def base_model_name(settings: TrainSettings) -> str:
     """Return the base model's name as an adapter records it: a folder as its full path."""
     folder = Path(settings.model).expanduser()
-    return str(folder.resolve()) if settings.model != EMBEDDED and folder.exists() else settings.model
+    return str(folder.resolve()) if settings.model != DEFAULT_MODEL and folder.exists() else settings.model
 
 
 def _first_line(problem: BaseException) -> str:

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from orpo.running.errors import InputError
-from orpo.running.processes import is_main_process, process_count
-from orpo.running.settings import settings_as_dict
+from orpo.command.errors import InputError
+from orpo.command.ranks import is_main_process, process_count
+from orpo.command.settings import settings_as_dict
 from orpo.training.settings import TrainSettings
 
 SETTINGS_NAME = "settings.json"

@@ -1,9 +1,9 @@
 """What can be found wrong before torch is even imported: the output folder and the text of the pairs."""
 
-from orpo.preferences.row_sources import Rows
-from orpo.running.output_folder import check_output_folder
-from orpo.running.processes import is_main_process
-from orpo.training.pairs import read_checked_pairs
+from orpo.command.output_folder import check_output_folder
+from orpo.command.ranks import is_main_process
+from orpo.records.read_rows import Rows
+from orpo.training.data import read_checked_pairs
 from orpo.training.settings import TrainSettings
 
 

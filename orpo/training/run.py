@@ -13,25 +13,31 @@ from transformers import Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
-from orpo.preferences.row_sources import Rows
-from orpo.running.errors import SettingsError
-from orpo.running.output_folder import growing_folder
-from orpo.running.processes import is_main_process, is_model_sharded, local_rank, process_count
-from orpo.running.progress import console_err
-from orpo.running.run_record import RunRecord
+from orpo.command.display import console_err
+from orpo.command.errors import SettingsError
+from orpo.command.output_folder import growing_folder
+from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, process_count
+from orpo.command.run_record import RunRecord
+from orpo.records.read_rows import Rows
 from orpo.training.adapter import add_adapter, check_fit, save_adapter
+from orpo.training.card import run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
-from orpo.training.memory_estimate import MemoryEstimate
-from orpo.training.monitors import FiniteGuard, ProgressMonitor, StopRequest, TensorBoardMonitor, ThroughputMonitor
-from orpo.training.pairs import Messages, TrainingData, held_out_conversations, prepare_data
-from orpo.training.probes import ReplyProbe, RewardPair
+from orpo.training.data import Messages, TrainingData, held_out_conversations, prepare_data
+from orpo.training.fast.memory import MemoryEstimate
 from orpo.training.settings import TrainSettings
-from orpo.training.summary import run_metrics, write_model_card
+from orpo.training.watching.monitors import (
+    FiniteGuard,
+    ProgressMonitor,
+    StopRequest,
+    TensorBoardMonitor,
+    ThroughputMonitor,
+)
+from orpo.training.watching.reply_probe import ReplyProbe, RewardPair
 
 TRAINERS: Final = {
     "trl": "orpo.training.trl_trainer:build_trainer",
-    "fast": "orpo.training.fast_trainer:build_trainer",
+    "fast": "orpo.training.fast.trainer:build_trainer",
 }
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
@@ -77,7 +83,7 @@ def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
 
 def estimate(settings: TrainSettings, rows: Rows | None = None) -> MemoryEstimate:
     """Say what the largest step of the run would take, and train nothing."""
-    from orpo.training.fast_trainer import estimate_step
+    from orpo.training.fast.trainer import estimate_step
 
     ready = _make_ready(settings, rows)
     if settings.trainer_on(ready.device.type) != "fast":

@@ -5,26 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orpo.running.errors import SettingsError
-from orpo.running.places import default_data_folder, default_training_folder, resolve_user_path
-from orpo.running.settings import require, setting
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.command.errors import SettingsError
+from orpo.command.paths import default_data_folder, default_training_folder, resolve_user_path
+from orpo.command.settings import require, setting
 from orpo.scoring import DEFAULT_SCORER, SCORERS
-
-EMBEDDED_MODEL = "embedded"
 
 # The paper trains all weights at 8e-6 (arXiv 2403.07691, appendix C). LoRA wants about ten times the rate of full
 # training (Schulman et al., "LoRA Without Regret", 2025, thinkingmachines.ai/blog/lora; TRL's PEFT page says the same
 # and starts at 2e-4), and small data a little more than that.
 _LEARNING_RATE = 2e-4
-# Ten million weights bear a far higher rate than billions do; measured in docs/experiments.md.
-_EMBEDDED_LEARNING_RATE = 1e-3
+_DEFAULT_MODEL_RATE = 1e-3
 
 
 @dataclass(kw_only=True)
 class TrainSettings:
     """What `train.py` can be told."""
 
-    model: str = setting(EMBEDDED_MODEL, "base model: `embedded`, a local folder, or a Hub id", short="-m")
+    model: str = setting(DEFAULT_MODEL, "base model: a local folder, a GGUF file, or a Hub id", short="-m")
     data: str | None = setting(
         None,
         "preference pairs: a folder of generate.py, a JSONL or Parquet file, a datasets folder, or a Hub id "
@@ -54,13 +52,12 @@ class TrainSettings:
         "completion", "tokens of the likelihood term: the chosen reply, or the prompt too as TRL does"
     )
     learning_rate: float | None = setting(
-        None, "peak learning rate (default: 1e-3 for the embedded model, 2e-4 for any other)"
+        None, "peak learning rate (default: 1e-3 for the default model, 2e-4 for any other)"
     )
     schedule: Literal["linear", "cosine", "constant"] = setting("linear", "how the rate falls after the warm-up")
     warmup_share: float = setting(0.1, "share of the steps in which the rate rises")
     weight_decay: float = setting(0.0, "AdamW's weight decay")
     max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm; 0 leaves them as they are")
-    # One pass closes the embedded model's gap; three at 2e-3 made plain text 82 % less likely (docs/experiments.md).
     epochs: float = setting(1.0, "passes over the pairs")
     max_steps: int | None = setting(None, "stop after so many steps, whatever --epochs says")
     batch_size: int = setting(8, "pairs per step and device")
@@ -149,7 +146,7 @@ class TrainSettings:
         """The learning rate given, or the one that suits the model."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return _EMBEDDED_LEARNING_RATE if self.model == EMBEDDED_MODEL else _LEARNING_RATE
+        return _DEFAULT_MODEL_RATE if self.model == DEFAULT_MODEL else _LEARNING_RATE
 
     def trainer_on(self, device_type: str) -> str:
         """The training loop on a kind of device."""

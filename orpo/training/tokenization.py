@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from orpo.chat_model.messages import render_prompt, turn_end_id
-from orpo.running.errors import InputError, ModelError
+from orpo.chat_model.chat_template import render_prompt, turn_end_id
+from orpo.command.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +66,7 @@ def tokenize_pairs(
     """Turn conversational rows (prompt, chosen, rejected: lists of messages) into token ids.
 
     Args:
-        rows: Checked rows of `orpo.preferences`.
+        rows: Checked rows of `orpo.generating`.
         tokenizer: The base model's, with a chat template.
         max_length: The most tokens that prompt and reply may have together.
         max_prompt_length: The most tokens of a prompt.

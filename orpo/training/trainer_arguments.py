@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orpo.running.processes import process_count
+from orpo.command.ranks import process_count
 from orpo.training.settings import TrainSettings
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from orpo.chat_model.chat_template import user_message
+from orpo.chat_model.generation import Sampling, generate_replies
 from orpo.chat_model.loading import (
     EMBEDDED,
     adapter_base_name,
@@ -21,9 +23,7 @@ from orpo.chat_model.loading import (
     resolve_device,
     resolve_dtype,
 )
-from orpo.chat_model.messages import user_message
-from orpo.chat_model.replies import Sampling, generate_replies
-from orpo.running.errors import InputError, ModelError, OrpoError, SettingsError
+from orpo.command.errors import InputError, ModelError, OrpoError, SettingsError
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import regex
 
-from orpo.chat_model.messages import user_message
-from orpo.chat_model.replies import Sampling, generate_replies
+from orpo.chat_model.chat_template import user_message
+from orpo.chat_model.generation import Sampling, generate_replies
 from orpo.chat_model.streaming import WholeCharacters, stream_reply
-from orpo.running.errors import InputError
+from orpo.command.errors import InputError
 from orpo.scoring import find_emojis
 
 EMOJIS = ["👨‍👩‍👧‍👦", "🇫🇷", "👍🏽", "1️⃣", "❤️‍🔥", "❤️", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "🙂", "🏳️‍🌈", "👩🏿‍🚀"]

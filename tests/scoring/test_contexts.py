@@ -72,7 +72,7 @@ def test_what_a_prompt_is_about(prompt: str, name: str) -> None:
 
 
 def embedded_prompts(repository: Path) -> list[tuple[str, str]]:
-    lines = (repository / "orpo" / "preferences" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (repository / "orpo" / "records" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
     return [(row["category"], row["prompt"]) for row in map(json.loads, lines)]
 
 

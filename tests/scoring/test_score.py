@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from orpo.running.errors import SettingsError
+from orpo.command.errors import SettingsError
 from orpo.scoring import SCORERS, PartScore, get_scorer, mean_scores
 from orpo.scoring.profiles import PROFILES, WEIGHTS
 

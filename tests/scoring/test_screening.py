@@ -114,7 +114,7 @@ def test_no_made_up_text_matches_without_a_fragment(text: str) -> None:
 
 
 def test_no_embedded_prompt_loses_its_context(repository: Path) -> None:
-    lines = (repository / "orpo" / "preferences" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (repository / "orpo" / "records" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
     searched = matched = 0
     for text in (json.loads(line)["prompt"] for line in lines):
         for context in CONTEXTS:

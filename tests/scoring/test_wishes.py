@@ -13,8 +13,8 @@ from orpo.scoring.wishes import Wish, find_wish
 
 @pytest.fixture(scope="module")
 def system_prompts() -> Any:
-    """The wordings that the base model is trained on."""
-    file = Path(__file__).parents[2] / "recipes" / "base_model" / "system_prompts.py"
+    """Wordings of wishes, from a grammar."""
+    file = Path(__file__).with_name("wish_wordings.py")
     spec = importlib.util.spec_from_file_location("system_prompts", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orpo.running.errors import InputError
+from orpo.command.errors import InputError
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.settings import TrainSettings
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orpo.running.errors import ModelError, SettingsError, TrainingError
-from orpo.running.output_folder import UNFINISHED_NAME
-from orpo.running.places import newest_adapter
+from orpo.command.errors import ModelError, SettingsError, TrainingError
+from orpo.command.output_folder import UNFINISHED_NAME
+from orpo.command.paths import newest_adapter
 from orpo.scoring import get_scorer
 from orpo.training.run import TrainingResult, train
 from orpo.training.settings import TrainSettings
@@ -77,8 +77,8 @@ def test_a_run_leaves_adapter_tokenizer_card_record_and_checkpoints(finished: tu
 
 
 def test_the_adapter_answers_through_the_loader_of_inference(finished: tuple[TrainingResult, Path]) -> None:
+    from orpo.chat_model.generation import Sampling, generate_replies
     from orpo.chat_model.loading import load_with_adapter
-    from orpo.chat_model.replies import Sampling, generate_replies
 
     model, tokenizer = load_with_adapter(None, finished[0].folder, device="cpu", dtype="float32")
     sampling = Sampling(max_new_tokens=3)
@@ -139,7 +139,7 @@ def test_a_run_killed_after_its_last_step_only_has_to_be_finished(
 def test_resuming_with_another_setting_is_refused(
     finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    from orpo.running.errors import InputError
+    from orpo.command.errors import InputError
 
     result, data = finished
     folder = tmp_path / "killed"
@@ -193,7 +193,7 @@ def test_a_tokenizer_that_does_not_fit_the_model_is_told(
 def test_pairs_longer_than_the_models_context_name_the_limit(
     tiny_model_folder: Path, tmp_path: Path, pair: Any
 ) -> None:
-    from orpo.running.errors import InputError
+    from orpo.command.errors import InputError
 
     data = tmp_path / "long.jsonl"
     rows = [pair(f"Question {number}?", "word 🎉 " * 150, "word") for number in range(3)]

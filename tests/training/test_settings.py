@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orpo.running.errors import SettingsError
+from orpo.command.errors import SettingsError
 from orpo.training.settings import TrainSettings
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from orpo.chat_model.messages import encode_prompt
-from orpo.preferences.row_sources import Rows
-from orpo.running.errors import InputError, ModelError
+from orpo.chat_model.chat_template import encode_prompt
+from orpo.command.errors import InputError, ModelError
+from orpo.records.read_rows import Rows
 from orpo.training.tokenization import tokenize_pairs
 
 Pair = Callable[[str, str, str], dict[str, Any]]

@@ -1,0 +1,124 @@
+"""Linear models over hashed n-grams: the emotions of a text, and the emoji that a tweet carried."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+
+from builds.relevance_model.sources import NEGATIVE, POSITIVE, Comment, Tweet
+from orpo.scoring.meaning import EMOTION_BITS
+from orpo.scoring.text_features import BUCKET_BITS, character_buckets, fold_buckets, plain_text, word_buckets
+
+# How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
+RATED_AS = {
+    "admiration": {"trust": 1, "joy": 0.6},
+    "amusement": {"joy": 1},
+    "anger": {"anger": 1},
+    "annoyance": {"anger": 0.7, "disgust": 0.3},
+    "approval": {"trust": 0.8, "joy": 0.2},
+    "caring": {"trust": 0.8, "joy": 0.3},
+    "confusion": {"surprise": 0.5},
+    "curiosity": {"anticipation": 0.6, "surprise": 0.3},
+    "desire": {"anticipation": 0.9, "joy": 0.3},
+    "disappointment": {"sadness": 0.8},
+    "disapproval": {"anger": 0.3, "disgust": 0.5},
+    "disgust": {"disgust": 1},
+    "embarrassment": {"fear": 0.3, "sadness": 0.3},
+    "excitement": {"joy": 0.8, "anticipation": 0.7},
+    "fear": {"fear": 1},
+    "gratitude": {"trust": 0.8, "joy": 0.7},
+    "grief": {"sadness": 1},
+    "joy": {"joy": 1},
+    "love": {"joy": 0.8, "trust": 0.7},
+    "nervousness": {"fear": 0.8, "anticipation": 0.3},
+    "optimism": {"anticipation": 0.8, "joy": 0.4, "trust": 0.3},
+    "pride": {"joy": 0.8, "trust": 0.3},
+    "realization": {"surprise": 0.5},
+    "relief": {"joy": 0.6},
+    "remorse": {"sadness": 0.8},
+    "sadness": {"sadness": 1},
+    "surprise": {"surprise": 1},
+}
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Weights in bytes with a scale per output, and the inverse document frequency of each bucket."""
+
+    outputs: list[str]
+    weights: NDArray[np.int8]  # [buckets, outputs]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    idf: list[NDArray[np.uint8]]  # one per kind of n-gram, in 1/16
+
+
+def train_emotions(comments: list[Comment]) -> LinearModel:
+    """Train one balanced logistic regression per emotion, then one each for positive and negative."""
+    outputs = sorted({emotion for comment in comments for emotion in comment.emotions})
+    matrix = _counts(
+        [fold_buckets(word_buckets(plain_text(comment.text)), EMOTION_BITS) for comment in comments], EMOTION_BITS
+    )
+    idf = _inverse_frequency(matrix, least=2)
+    features = _weigh(matrix, idf)
+    columns = [[output in comment.emotions for comment in comments] for output in outputs]
+    columns.append([bool(POSITIVE & set(comment.emotions)) for comment in comments])
+    columns.append([bool(NEGATIVE & set(comment.emotions)) for comment in comments])
+    weights, biases = [], []
+    for column in columns:
+        model = SGDClassifier(
+            loss="log_loss", alpha=3e-5, max_iter=6, tol=None, average=True, class_weight="balanced", random_state=0
+        ).fit(features, column)
+        weights.append(model.coef_[0])
+        biases.append(model.intercept_[0])
+    return _pack([*outputs, "positive", "negative"], np.array(weights), np.array(biases), [idf])
+
+
+def train_tweets(tweets: list[Tweet], *, inverse_regularisation: float = 0.3, iterations: int = 40) -> LinearModel:
+    """Train one softmax regression with balanced classes over word and character n-grams.
+
+    Strong regularisation and balanced classes are what the macro AUC rewards: it asks of each pair of emojis which
+    one the text is likelier under, whatever their frequencies.
+    """
+    outputs = sorted({tweet.emoji for tweet in tweets})
+    plain = [plain_text(tweet.text) for tweet in tweets]
+    words = _counts([word_buckets(text) for text in plain], BUCKET_BITS)
+    characters = _counts([character_buckets(text) for text in plain], BUCKET_BITS)
+    idfs = [_inverse_frequency(words, least=2), _inverse_frequency(characters, least=4)]
+    features = (_weigh(words, idfs[0]) + _weigh(characters, idfs[1])).tocsr()
+    labels = [outputs.index(tweet.emoji) for tweet in tweets]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it stops before convergence on purpose: a form of regularisation
+        model = LogisticRegression(C=inverse_regularisation, class_weight="balanced", max_iter=iterations)
+        model.fit(features, labels)
+    return _pack(outputs, model.coef_, model.intercept_, idfs)
+
+
+def _counts(rows: list[NDArray[np.uint32]], bits: int) -> sparse.csr_matrix:
+    indices = np.concatenate(rows)
+    starts = np.cumsum([0, *(len(row) for row in rows)])
+    return sparse.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, starts), shape=(len(rows), 2**bits))
+
+
+def _inverse_frequency(matrix: sparse.csr_matrix, *, least: int) -> NDArray[np.uint8]:
+    frequency = np.asarray(matrix.sum(axis=0)).ravel()
+    idf = np.where(frequency >= least, np.log(matrix.shape[0] / np.maximum(frequency, 1)) + 1, 0)
+    return np.clip(np.round(idf * 16), 0, 255).astype(np.uint8)
+
+
+def _weigh(matrix: sparse.csr_matrix, idf: NDArray[np.uint8]) -> sparse.csr_matrix:
+    weighed = (matrix @ sparse.diags(idf.astype(np.float32))).tocsr()
+    lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
+    return (sparse.diags(1 / np.maximum(lengths, 1e-9)) @ weighed).tocsr().astype(np.float32)
+
+
+def _pack(
+    outputs: list[str], weights: NDArray[np.float64], bias: NDArray[np.float64], idf: list[NDArray[np.uint8]]
+) -> LinearModel:
+    largest = np.abs(weights).max(axis=1, keepdims=True)
+    # A byte holds the signed square root: weights have long tails, and the few large ones carry the most meaning.
+    quantised = np.round(np.sign(weights) * np.sqrt(np.abs(weights) / largest) * 127).astype(np.int8)
+    scale = (largest[:, 0] / 127**2).astype(np.float32)
+    return LinearModel(outputs, np.ascontiguousarray(quantised.T), scale, bias.astype(np.float32), idf)

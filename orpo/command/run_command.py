@@ -1,0 +1,200 @@
+"""The one place that turns what happened into an exit code and one line on stderr.
+
+    if __name__ == "__main__":
+        run_command(main)
+
+Exit codes: 0 done; 1 input, output, model or training; 2 settings; 70 a mistake of this program;
+130 Ctrl-C; 141 the reader of stdout left; 143 terminated.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from orpo.command.errors import OrpoError
+
+_EXIT_BUG = 70
+_EXIT_INTERRUPTED = 130
+_EXIT_BROKEN_PIPE = 141
+_EXIT_TERMINATED = 143
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space or write to another disk",
+    errno.EFBIG: "the file is larger than may be written here; raise the limit with `ulimit -f` or write elsewhere",
+    errno.EDQUOT: "the disk quota is used up; free some space or write to another disk",
+    errno.EACCES: "no permission; choose another path or change its permissions",
+    errno.EPERM: "not permitted; choose another path or change its permissions",
+    errno.EROFS: "the file system is read-only; write to another folder",
+    errno.EADDRINUSE: "the port is in use; choose another one with --port",
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EISDIR: "this is a folder where a file is needed",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EBUSY: "is in use, perhaps as a mount point; give a folder inside it",
+    errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
+}
+
+_QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GRPC_VERBOSITY": "ERROR",
+}
+
+_NO_TELEMETRY = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "ARGILLA_ENABLE_TELEMETRY": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "WANDB_MODE": "disabled",
+}
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, made an exception so that temporary folders are cleaned up as after Ctrl-C."""
+
+
+def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command's `main(argv)` and exit: 0 or its own code, else one line on stderr and a code above 0."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verbose = "--verbose" in arguments or os.environ.get("ORPO_DEBUG", "") not in ("", "0")
+    prepare_process(verbose=verbose)
+    sys.exit(_run(main, arguments, verbose))
+
+
+def prepare_process(*, verbose: bool = False) -> None:
+    """Switch telemetry off, quieten libraries, and make the standard streams able to print emojis."""
+    for name, value in _NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else a warning after every fork
+    if not verbose:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal knows its own encoding; a pipe or file gets UTF-8 everywhere. What cannot be shown becomes `?`.
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+    _forget_script_folder()
+    _terminate_cleanly()
+
+
+def _run(main: Callable[[list[str]], int | None], arguments: list[str], verbose: bool) -> int:
+    try:
+        code = main(arguments) or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt as stop:
+        _say("stopped", stop)
+        return _EXIT_TERMINATED if isinstance(stop, _Terminated) else _EXIT_INTERRUPTED
+    except OrpoError as problem:
+        if verbose:
+            traceback.print_exc()
+        _say(f"error: {problem}", problem)
+        return problem.exit_code
+    except BrokenPipeError as problem:
+        if _stdout_is_closed():
+            return _EXIT_BROKEN_PIPE
+        return _report_failure(problem, verbose)
+    except Exception as problem:
+        return _report_failure(problem, verbose)
+
+
+def _report_failure(problem: Exception, verbose: bool) -> int:
+    """Say what the system refused in one line; anything else is a mistake of ours, and its traceback is kept."""
+    if verbose:
+        traceback.print_exc()
+    known = describe_failure(problem)
+    if known is not None:
+        _say(f"error: {known}", problem)
+        return 1
+    where = "" if verbose else f" (a mistake in this program; traceback: {_save_traceback(problem)})"
+    _say(f"error: unexpected {type(problem).__name__}: {problem}{where}", problem)
+    return _EXIT_BUG
+
+
+def describe_failure(problem: BaseException) -> str | None:
+    """Return a line for failures of the system (disk, permission, port, memory), or None for any other exception."""
+    for link in _causes(problem):
+        if isinstance(link, OSError) and link.errno in _REMEDIES:
+            name = f"{link.filename}: " if link.filename else ""
+            return f"{name}{_REMEDIES[link.errno]}"
+        # Libraries written in Rust or C++ report a full disk as an exception of their own.
+        if "No space left on device" in str(link) or "os error 28" in str(link):
+            return _REMEDIES[errno.ENOSPC]
+        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+            return "out of memory; use a smaller batch (train.py: --token-budget), shorter lengths or a smaller model"
+    return None
+
+
+def _causes(problem: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    link: BaseException | None = problem
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return chain
+
+
+def _say(line: str, problem: BaseException) -> None:
+    """Print one line, then the notes that outer layers added, such as where unfinished work is kept."""
+    with contextlib.suppress(OSError):  # stderr itself may be gone: the exit code has to do then
+        print(" ".join(line.split()), *getattr(problem, "__notes__", []), sep="\n", file=sys.stderr, flush=True)
+
+
+def _save_traceback(problem: BaseException) -> str:
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="orpo-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(problem))
+        return file.name
+    except OSError:
+        return "not saved; --verbose prints it"
+
+
+def _stdout_is_closed() -> bool:
+    """Tell whether the reader of our output has left (`| head`), or some other connection broke."""
+    try:
+        output = sys.stdout.fileno()
+        if hasattr(select, "poll"):
+            watch = select.poll()
+            watch.register(output, 0)
+            if not any(state & (select.POLLERR | select.POLLHUP) for _, state in watch.poll(0)):
+                return False
+        # The interpreter flushes once more on its way out, and must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _forget_script_folder() -> None:
+    """Drop the script's own folder from the import path, so no file beside the commands can hide a library."""
+    package = Path(__file__).resolve().parents[1]
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != package]
+
+
+def _terminate_cleanly() -> None:
+    owner = os.getpid()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            os._exit(_EXIT_TERMINATED)  # a forked worker: nothing of ours to clean up
+        raise _Terminated
+
+    with contextlib.suppress(ValueError):  # not the main thread: whoever started this one handles signals
+        signal.signal(signal.SIGTERM, stop)

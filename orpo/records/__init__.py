@@ -1,0 +1,1 @@
+"""What flows through the product, typed and without torch: messages, prompts, replies, pairs."""

@@ -1,0 +1,95 @@
+"""The way from a data source to checked, tokenized pairs, split by prompt; no model is needed for it."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orpo.command.errors import InputError
+from orpo.command.paths import default_data_folder
+from orpo.command.run_record import fingerprint_rows
+from orpo.records.check_pairs import check_pairs, raise_for_problems
+from orpo.records.pairs import read_pairs
+from orpo.records.prompts import HELD_OUT, embedded_prompts, load_prompts
+from orpo.records.read_rows import Rows
+from orpo.training.settings import TrainSettings
+from orpo.training.tokenization import TokenizedPair, TokenizedPairs, tokenize_pairs
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on and is measured with."""
+
+    rows: Rows
+    tokenized: TokenizedPairs
+    train: list[TokenizedPair]
+    evaluation: list[TokenizedPair]
+    fingerprint: str
+
+    def row_of(self, pair: TokenizedPair) -> dict[str, Any]:
+        """Return the row that a pair was made of."""
+        return self.rows[self.rows.numbers.index(pair.row)]
+
+
+def read_checked_pairs(settings: TrainSettings) -> Rows:
+    """Read the pairs and raise for whatever is wrong with their text, with row numbers."""
+    if settings.data is None and not default_data_folder().exists():
+        raise InputError(
+            f"there are no preference pairs yet in {default_data_folder()}; make some with `uv run orpo/generate.py`, "
+            "or name others with --data"
+        )
+    rows = read_pairs(
+        settings.data_source, config=settings.data_config, split=settings.data_split, limit=settings.limit
+    )
+    raise_for_problems(check_pairs(rows), settings.data_source, unit=rows.unit)
+    return rows
+
+
+def prepare_data(rows: Rows, tokenizer: Any, settings: TrainSettings) -> TrainingData:
+    """Tokenize checked rows and split them into training and evaluation."""
+    tokenized = tokenize_pairs(rows, tokenizer, settings.max_length, settings.max_prompt_length, settings.length_policy)
+    key_of_row = {number: prompt_key(row["prompt"]) for number, row in zip(rows.numbers, rows, strict=True)}
+    keys = [key_of_row[pair.row] for pair in tokenized.pairs]
+    train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.eval_share, settings.seed)
+    columns = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
+    return TrainingData(rows, tokenized, train, evaluation, fingerprint_rows(columns))
+
+
+def split_by_prompt(
+    pairs: Sequence[TokenizedPair], keys: Sequence[str], share: float, seed: int
+) -> tuple[list[TokenizedPair], list[TokenizedPair]]:
+    """Split into training and evaluation so that no prompt is in both; with one prompt there is no evaluation."""
+    prompts = list(dict.fromkeys(keys))
+    random.Random(seed).shuffle(prompts)
+    count = min(max(round(share * len(prompts)), 1), len(prompts) - 1) if share > 0 else 0
+    held_back = set(prompts[:count])
+    train = [pair for pair, key in zip(pairs, keys, strict=True) if key not in held_back]
+    return train, [pair for pair, key in zip(pairs, keys, strict=True) if key in held_back]
+
+
+def prompt_key(messages: Messages) -> str:
+    """Return what makes two prompts the same, whatever their letters' case and spacing."""
+    said = [(message["role"], " ".join(message["content"].casefold().split())) for message in messages]
+    return json.dumps(said, ensure_ascii=False)
+
+
+def held_out_conversations(settings: TrainSettings, trained_on: Sequence[dict[str, Any]]) -> list[Messages]:
+    """Return the prompts to answer at each evaluation, without those that the pairs contain."""
+    if settings.eval_prompt_count == 0:
+        return []
+    if settings.eval_prompts == "embedded":
+        prompts = embedded_prompts(HELD_OUT)
+    else:
+        prompts = load_prompts(settings.eval_prompts, flag="--eval-prompts")
+    seen = {prompt_key(row["prompt"]) for row in trained_on}
+    unseen = [talk for talk in (prompt.conversation() for prompt in prompts) if prompt_key(talk) not in seen]
+    if not unseen:
+        raise InputError(
+            f"--eval-prompts {settings.eval_prompts}: the preference pairs contain every one of these prompts; give "
+            "others, or --eval-prompt-count 0"
+        )
+    random.Random(settings.seed).shuffle(unseen)
+    return unseen[: settings.eval_prompt_count]

@@ -1,0 +1,1 @@
+"""The fast trainer: the same loss as TRL, packed and without logits."""

@@ -1,0 +1,187 @@
+"""Teach a causal language model to return token log-probabilities of packed pairs, the cheapest way it can.
+
+`install(model)` lets the model's forward take `packed_pairs=...`; everything else it answers as before. It has to be
+the forward itself, because the wrappers of data parallel training only work around that. `best_layout` finds out how
+the model can take pairs by trying: a few tokens packed must give the log-probabilities that the model's own logits give
+sequence by sequence.
+"""
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from orpo.training.fast.chunked_head import Head, token_log_probs
+from orpo.training.fast.packing import Layout, PackedPairs, pack_pairs
+from orpo.training.fast.shared_prompt_attention import IMPLEMENTATIONS, sharing_prompts
+
+logger = logging.getLogger(__name__)
+
+LAYOUTS: Final[tuple[Layout, ...]] = ("shared", "packed", "plain")
+"""From the fastest to the one that works for every model."""
+
+_PROBE_TOLERANCE: Final = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
+"""Largest difference in fp32; mean difference in 16 bit, where a single logit of 30 is rounded by 0.06."""
+
+
+def causal_model_of(model: nn.Module) -> nn.Module:
+    """Return the causal language model inside a PEFT model, or the model itself."""
+    return cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def install(model: nn.Module) -> None:
+    """Let the model's forward answer `packed_pairs=PackedPairs` with (N,) log-probabilities."""
+    causal_model = causal_model_of(model)
+    if hasattr(causal_model.forward, "takes_packed_pairs"):
+        return
+    plain_forward = causal_model.forward
+
+    @functools.wraps(plain_forward)
+    def forward(*args: Any, packed_pairs: PackedPairs | None = None, **kwargs: Any) -> Any:
+        if packed_pairs is None:
+            return plain_forward(*args, **kwargs)
+        return _packed_log_probs(causal_model, plain_forward, packed_pairs)
+
+    forward.takes_packed_pairs = True  # type: ignore[attr-defined]
+    causal_model.forward = forward
+
+
+def head_of(causal_model: nn.Module) -> Head:
+    """Return the head with the caps and scales that the usual models put on their logits."""
+    config = cast(Any, causal_model).config.get_text_config()
+    divisor = getattr(config, "logits_scaling", None)  # Granite divides
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (divisor or 1.0)  # Cohere multiplies
+    module = cast(Any, causal_model).get_output_embeddings()
+    return Head(module, softcap=getattr(config, "final_logit_softcapping", None), scale=scale)
+
+
+def _packed_log_probs(causal_model: nn.Module, plain_forward: Any, packed: PackedPairs) -> Tensor:
+    if packed.layout == "plain":
+        return _one_by_one(plain_forward, packed)
+    body = cast(Any, causal_model).base_model
+    if packed.layout == "shared":
+        # A mask of ones keeps transformers from guessing from the positions where a sequence begins.
+        with sharing_prompts(packed.segments):
+            output = body(
+                input_ids=packed.input_ids,
+                position_ids=packed.position_ids,
+                attention_mask=torch.ones_like(packed.input_ids),
+                use_cache=False,
+            )
+    else:
+        # Here it should: positions that restart are its sign for sequences that do not see each other.
+        output = body(input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False)
+    hidden = output.last_hidden_state[0].index_select(0, packed.hidden_places)
+    return token_log_probs(hidden, packed.targets, head_of(causal_model))
+
+
+def _one_by_one(plain_forward: Any, packed: PackedPairs) -> Tensor:
+    """Run each sequence by itself through the whole model and read its own logits: slow, and right for any decoder."""
+    log_probs = []
+    lengths = [n for pair in packed.segments for n in (pair.prompt + pair.chosen, pair.prompt + pair.rejected)]
+    start = 0
+    for length in lengths:
+        logits = plain_forward(input_ids=packed.input_ids[:, start : start + length], use_cache=False).logits[0]
+        inside = (packed.hidden_places >= start) & (packed.hidden_places < start + length)
+        log_p = torch.log_softmax(logits[packed.hidden_places[inside] - start].float(), dim=-1)
+        log_probs.append(log_p.gather(1, packed.targets[inside, None]).squeeze(1))
+        start += length
+    return torch.cat(log_probs)
+
+
+def best_layout(model: nn.Module, wanted: Layout = "shared") -> Layout:
+    """Return the fastest layout, from the wanted one down, that gives this model's own log-probabilities.
+
+    Installs on the model what the layout needs; says so in the log when it is not the wanted one.
+    """
+    install(model)
+    problem = ""
+    for layout in LAYOUTS[LAYOUTS.index(wanted) :]:
+        if layout == "plain":
+            break
+        try:
+            if layout == "shared":
+                _use_shared_prompt_attention(model)
+            difference = _probe(model, layout)
+        except Exception as refusal:  # whatever a model we do not know does with a mask that it does not know
+            problem = f"{type(refusal).__name__}: {refusal}"
+        else:
+            if difference <= _PROBE_TOLERANCE[_dtype_of(model)]:
+                return layout
+            problem = f"log-probabilities differ by {difference:.2g}"
+        if layout == "shared":
+            _use_plain_attention(model)
+        following = LAYOUTS[LAYOUTS.index(layout) + 1]
+        logger.warning(
+            "%s cannot be trained with the layout %r (%s); falling back to %r, which is slower and gives the same loss",
+            type(causal_model_of(model)).__name__, layout, problem, following,
+        )  # fmt: skip
+    return "plain"
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    quantized = getattr(cast(Any, causal_model_of(model)).config, "quantization_config", None)
+    if (dtype := getattr(quantized, "bnb_4bit_compute_dtype", None)) in _PROBE_TOLERANCE:
+        return cast(torch.dtype, dtype)
+    return next((p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)), torch.float32)
+
+
+def _use_shared_prompt_attention(model: nn.Module) -> None:
+    causal_model = cast(Any, causal_model_of(model))
+    present = causal_model.config._attn_implementation
+    if present in IMPLEMENTATIONS.values():
+        return
+    if present not in IMPLEMENTATIONS:
+        raise ValueError(f"the attention implementation is {present!r}, not one of {', '.join(IMPLEMENTATIONS)}")
+    causal_model.set_attn_implementation(IMPLEMENTATIONS[present])
+    if causal_model.config._attn_implementation != IMPLEMENTATIONS[present]:
+        raise ValueError("its attention cannot be exchanged")
+
+
+def _use_plain_attention(model: nn.Module) -> None:
+    causal_model = cast(Any, causal_model_of(model))
+    for plain, ours in IMPLEMENTATIONS.items():
+        if causal_model.config._attn_implementation == ours:
+            causal_model.set_attn_implementation(plain)
+
+
+@dataclass(frozen=True)
+class ProbePair:
+    """A pair of made-up tokens."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+def probe_pairs(count: int, vocabulary: int) -> list[ProbePair]:
+    """Return pairs of a few tokens each, of different lengths, spread over the vocabulary."""
+    pairs = []
+    for number in range(count):
+        prompt, chosen, rejected = 9 + number % 3, 7 - number % 4, 5 + number % 5
+        ids = [(1 + 101 * number + 7919 * (i + 1)) % vocabulary for i in range(prompt + chosen + rejected)]
+        pairs.append(ProbePair(ids[:prompt], ids[prompt : prompt + chosen], ids[prompt + chosen :]))
+    return pairs
+
+
+@torch.no_grad()
+def _probe(model: nn.Module, layout: Layout) -> float:
+    """Return the difference in log-probability between a layout and the model's own logits: see _PROBE_TOLERANCE."""
+    vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
+    pairs = probe_pairs(3, vocabulary)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        packed, plain = (
+            model(packed_pairs=pack_pairs(pairs, layout=way, nll_on_prompt=True).to(device))
+            for way in (layout, LAYOUTS[-1])
+        )
+    finally:
+        model.train(was_training)
+    # The places stand in the same order in both; NaN must not pass for agreement.
+    differences = torch.nan_to_num(packed - plain, nan=torch.inf).abs()
+    return float(differences.max() if _dtype_of(model) == torch.float32 else differences.mean())

@@ -1,0 +1,1 @@
+"""What watches a training run: TensorBoard, guards, sampled replies, the reward."""

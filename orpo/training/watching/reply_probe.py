@@ -1,0 +1,144 @@
+"""What the model says at each evaluation: replies to held-out prompts with their score, and the reward R(y)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from orpo.chat_model.chat_template import Message, last_message, system_message
+from orpo.chat_model.generation import Reply, Sampling, generate_replies, score_replies
+from orpo.scoring import ScoreReport, count_emojis, get_scorer, mean_scores
+from orpo.training.settings import TrainSettings
+from orpo.training.tokenization import TokenizedPair
+from orpo.training.watching.monitors import StopRequest, TensorBoardMonitor
+from orpo.training.watching.reward import ReferenceModel, rewards
+
+_SHOWN_REPLIES = 12
+_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class RewardPair:
+    """An evaluation pair with its text, which the score needs."""
+
+    tokens: TokenizedPair
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+
+
+class ReplyProbe(TrainerCallback):
+    """Has the model answer at the start, at every evaluation and at the end; the figures join the trainer's history."""
+
+    def __init__(
+        self,
+        board: TensorBoardMonitor,
+        tokenizer: Any,
+        conversations: Sequence[list[Message]],
+        pairs: Sequence[RewardPair],
+        settings: TrainSettings,
+        stop: StopRequest,
+    ) -> None:
+        """Keep what is to be answered and measured."""
+        self._board = board
+        self._tokenizer = tokenizer
+        self._conversations = conversations
+        self._pairs = pairs
+        self._settings = settings
+        self._stop = stop
+        self._reference = ReferenceModel()
+        self._sampling = Sampling(max_new_tokens=settings.max_new_tokens)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Measure the model as it is before the first step."""
+        if state.global_step == 0:
+            self.measure(model, state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Measure at every evaluation, and at the last step, which also evaluates the loss."""
+        is_last = state.global_step >= state.max_steps
+        if is_last and args.eval_strategy != "no" and not self._stop.asked:
+            control.should_evaluate = True
+        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self._stop.asked:
+            self.measure(model, state)
+
+    def measure(self, model: Any, state: TrainerState) -> None:
+        """Sample replies and measure rewards, without touching training's random numbers."""
+        step = state.global_step
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):
+            # All prompts in one go: a step of decoding costs about the same for many rows as for a few.
+            prompts = [*self._conversations, *(pair.prompt for pair in self._pairs)]
+            replies = generate_replies(
+                model, self._tokenizer, prompts, self._sampling, seed=self._settings.seed, batch_size=_BATCH_SIZE
+            )
+            count = len(self._conversations)
+            figures = {**self._emoji_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
+        if not figures:
+            return
+        self._board.scalars(step, figures)
+        # The history is saved with each checkpoint, so a resumed run still knows what was before.
+        state.log_history.append({**figures, "step": step})
+
+    def _emoji_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
+        if not replies:
+            return {}
+        reports = score_replies(self._settings.scorer, self._conversations, replies)
+        self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
+        return emoji_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
+
+    def _reward_figures(self, model: Any, replies: Sequence[Reply]) -> dict[str, float]:
+        if not replies:
+            return {}
+        ids, scores = [], []
+        scorer = get_scorer(self._settings.scorer)
+        for pair, reply in zip(self._pairs, replies, strict=True):
+            ids.append([pair.tokens.chosen_ids, pair.tokens.rejected_ids, self._reply_ids(pair, reply)])
+            question, system = last_message(pair.prompt), system_message(pair.prompt)
+            texts = (pair.chosen, pair.rejected, reply.text)
+            scores.append([scorer.score(text, question, system=system) for text in texts])
+        found = rewards(
+            model,
+            [pair.tokens.prompt_ids for pair in self._pairs],
+            ids,
+            scores,
+            reference=self._reference,
+            beta=self._settings.beta,
+            batch_size=self._settings.batch_size,
+        )
+        means = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
+        return dict(zip(("reward/chosen", "reward/rejected", "reward/sampled"), means, strict=True))
+
+    def _reply_ids(self, pair: RewardPair, reply: Reply) -> list[int]:
+        ids: list[int] = self._tokenizer(reply.text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [*ids, pair.tokens.chosen_ids[-1]] if reply.finished or not ids else ids
+
+
+def emoji_figures(replies: Sequence[Reply]) -> dict[str, float]:
+    """Return how the replies use emojis, and how many of them the model ended itself."""
+    counts = [count_emojis(reply.text) for reply in replies]
+    return {
+        "emoji/rate": sum(count > 0 for count in counts) / len(counts),
+        "emoji/mean_per_reply": sum(counts) / len(counts),
+        "emoji/most_in_a_reply": float(max(counts)),
+        "replies/finished": sum(reply.finished for reply in replies) / len(replies),
+        "replies/distinct": len({reply.text for reply in replies}) / len(replies),
+    }
+
+
+def _as_table(conversations: Sequence[list[Message]], replies: Sequence[Reply], reports: Sequence[ScoreReport]) -> str:
+    lines = ["| prompt | reply | score |", "|---|---|---|"]
+    for messages, reply, report in list(zip(conversations, replies, reports, strict=True))[:_SHOWN_REPLIES]:
+        lines.append(f"| {_cell(last_message(messages))} | {_cell(reply.text)} | {report.score:.2f} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,178 @@
+"""Replies do not depend on their batch, end where the model ends them, and come out clean."""
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orpo.chat_model.chat_template import encode_prompt, user_message
+from orpo.chat_model.generation import Sampling, TokenPicker, clean_reply, generate_replies
+from orpo.command.errors import InputError, SettingsError
+
+TEXTS = ["hi", "how are you today", "hi", "good news", "tell me the whole story of the cat and the dog " * 2, "x"]
+CONVERSATIONS = [user_message(text) for text in TEXTS]
+SAMPLING = Sampling(temperature=0.9, max_new_tokens=12)
+
+
+def test_the_same_seed_gives_the_same_replies_at_every_batch_size(random_model: Any, tokenizer: Any) -> None:
+    wanted = generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5, batch_size=1)
+    assert len({reply.text for reply in wanted}) == len(TEXTS), "also the two equal prompts get two replies"
+    for batch_size in (2, 4, 16):
+        found = generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5, batch_size=batch_size)
+        assert found == wanted
+    assert generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=6) != wanted
+
+
+def test_a_reply_is_the_same_alone_and_among_others_and_in_any_order(random_model: Any, tokenizer: Any) -> None:
+    wanted = generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5)
+    assert generate_replies(random_model, tokenizer, CONVERSATIONS[4:5], SAMPLING, seed=5) == wanted[4:5]
+    shuffled = [4, 0, 5, 1, 3, 2]
+    found = generate_replies(random_model, tokenizer, [CONVERSATIONS[row] for row in shuffled], SAMPLING, seed=5)
+    assert found == [wanted[row] for row in shuffled]
+
+
+def test_left_padding_changes_nothing_under_greedy_decoding(random_model: Any, tokenizer: Any) -> None:
+    """The twin: transformers' own generate, one prompt at a time, unpadded."""
+    found = generate_replies(random_model, tokenizer, CONVERSATIONS, Sampling(temperature=0, max_new_tokens=12), seed=0)
+    for messages, reply in zip(CONVERSATIONS, found, strict=True):
+        prompt = torch.tensor([encode_prompt(tokenizer, messages)])
+        output = random_model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12
+        )
+        own = output[0, prompt.shape[1] :].tolist()
+        assert reply.text == clean_reply(tokenizer.decode(own, skip_special_tokens=True))
+
+
+def test_a_reply_ends_where_the_model_ends_it(tiny_models: ModuleType, memorised_model: Any, tokenizer: Any) -> None:
+    conversations = [user_message(text) for text in tiny_models.MEMORISED]
+    replies = generate_replies(memorised_model, tokenizer, conversations, Sampling(max_new_tokens=80), seed=0)
+    assert [reply.text for reply in replies] == list(tiny_models.MEMORISED.values())
+    assert all(reply.finished for reply in replies)
+    for reply in replies:
+        assert reply.tokens == len(tokenizer(reply.text)["input_ids"]) + 1
+
+
+def test_a_reply_cut_inside_an_emoji_has_no_half_of_it(memorised_model: Any, tokenizer: Any) -> None:
+    prompt = [user_message("family")]
+    full = generate_replies(memorised_model, tokenizer, prompt, Sampling(temperature=0, max_new_tokens=80), seed=0)[0]
+    for length in range(1, full.tokens):
+        sampling = Sampling(temperature=0, max_new_tokens=length)
+        cut = generate_replies(memorised_model, tokenizer, prompt, sampling, seed=0)[0]
+        assert not cut.finished and cut.tokens == length
+        assert "\ufffd" not in cut.text and not cut.text.endswith("\u200d")
+        assert full.text.startswith(cut.text)
+
+
+def test_half_a_flag_at_the_end_is_left_out() -> None:
+    assert clean_reply("From 🇫🇷🇯") == "From 🇫🇷"
+    assert clean_reply("From 🇫🇷 ") == "From 🇫🇷"
+
+
+def test_the_models_own_generation_settings_do_not_leak_in(tiny_models: ModuleType, tokenizer: Any) -> None:
+    model = tiny_models.make_model(len(tokenizer))
+    wanted = generate_replies(model, tokenizer, CONVERSATIONS, SAMPLING, seed=5)
+    model.generation_config.update(do_sample=True, temperature=9.0, top_k=3, repetition_penalty=5.0, num_beams=2)
+    model.generation_config.no_repeat_ngram_size = 1
+    assert generate_replies(model, tokenizer, CONVERSATIONS, SAMPLING, seed=5) == wanted
+
+
+def test_generating_leaves_training_mode_and_random_state_as_they_were(tiny_models: ModuleType, tokenizer: Any) -> None:
+    """A training run samples in between; the run must go on as if it had not."""
+    model = tiny_models.make_model(len(tokenizer)).train()
+    before = torch.get_rng_state()
+    generate_replies(model, tokenizer, CONVERSATIONS[:1], SAMPLING, seed=1)
+    assert model.training and torch.equal(torch.get_rng_state(), before)
+
+
+def test_with_the_adapter_off_the_replies_are_the_bases(
+    tiny_models: ModuleType, random_model: Any, tuned_model: Any, tokenizer: Any
+) -> None:
+    ids = torch.tensor([encode_prompt(tokenizer, user_message("hello"))])
+    wanted = generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5)
+    with tuned_model.disable_adapter(), torch.no_grad():
+        assert torch.equal(tuned_model(ids).logits, random_model(ids).logits)
+        assert generate_replies(tuned_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5) == wanted
+    assert generate_replies(tuned_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5) != wanted
+
+
+def test_prompts_that_leave_no_room_are_named_before_anything_is_generated(random_model: Any, tokenizer: Any) -> None:
+    conversations = [user_message("hi"), user_message("word " * 300), user_message("hi"), user_message("word " * 400)]
+    with pytest.raises(InputError, match=r"prompt 2, 4: .*context of 256; shorten"):
+        generate_replies(random_model, tokenizer, conversations, SAMPLING, seed=0)
+
+
+def test_no_conversations_give_no_replies_and_progress_counts_every_row(random_model: Any, tokenizer: Any) -> None:
+    seen: list[int] = []
+    assert generate_replies(random_model, tokenizer, [], SAMPLING, seed=0, on_batch=seen.append) == []
+    generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=0, batch_size=4, on_batch=seen.append)
+    assert seen == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", -0.1), ("top_p", 0.0), ("top_p", 1.1), ("top_k", -1), ("repetition_penalty", 0.0),
+     ("max_new_tokens", 0)],
+)  # fmt: skip
+def test_a_sampling_value_out_of_range_names_its_flag(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')} {value}"):
+        Sampling(**{name: value})  # type: ignore[arg-type]
+
+
+def picks(scores: torch.Tensor, sampling: Sampling, rows: int) -> torch.Tensor:
+    picker = TokenPicker(sampling, [str(row) for row in range(rows)], 0, prompt_length=3)
+    batch = scores.expand(rows, -1)
+    chosen = picker(torch.zeros(rows, 3, dtype=torch.long), batch)
+    assert bool(((chosen == 0).sum(dim=1) == 1).all()), "exactly one token stays possible"
+    return chosen.argmax(dim=1)
+
+
+def nucleus(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Return the distribution that transformers' own warpers give: temperature, then top-k, then top-p."""
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    scores = TemperatureLogitsWarper(float(sampling.temperature))(ids, scores[None])
+    if sampling.top_k:
+        scores = TopKLogitsWarper(sampling.top_k)(ids, scores)
+    if sampling.top_p < 1:
+        scores = TopPLogitsWarper(sampling.top_p)(ids, scores)
+    return scores.softmax(dim=1)[0]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0, top_p=0.9),
+        Sampling(temperature=0.7, top_p=1.0),
+        Sampling(temperature=1.5, top_p=0.8, top_k=7),
+        Sampling(temperature=2.0, top_p=0.95, top_k=1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [40, 600])
+def test_tokens_are_picked_with_the_probabilities_of_the_slow_twin(sampling: Sampling, size: int) -> None:
+    """600 tokens are more than the candidates looked at first. Tolerance: 5 standard errors of a frequency."""
+    scores = torch.randn(size, generator=torch.Generator().manual_seed(1)) * 2
+    rows = 4000
+    frequency = picks(scores, sampling, rows).bincount(minlength=size) / rows
+    wanted = nucleus(scores, sampling)
+    assert bool((frequency[wanted == 0] == 0).all())
+    assert bool(((frequency - wanted).abs() <= 5 * (wanted * (1 - wanted) / rows).sqrt() + 1e-3).all())
+
+
+def test_a_repetition_penalty_counts_the_reply_and_not_the_prompt() -> None:
+    """Transformers counts the prompt too, so the end of the user's turn would make the reply's end less likely."""
+    picker = TokenPicker(Sampling(temperature=0, repetition_penalty=2.0), ["a"], 0, prompt_length=2)
+    scores = torch.tensor([[4.0, -1.0, 3.0, 1.0]])
+    assert picker(torch.tensor([[0, 2]]), scores).tolist() == scores.tolist()
+    assert picker(torch.tensor([[0, 2, 0, 1]]), scores).tolist() == [[2.0, -2.0, 3.0, 1.0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(alphabet=st.sampled_from(["a", " ", "\n", "👩", "\u200d", "\ufe0f", "\ufffd", "🇫"]), max_size=12))
+def test_cleaning_a_reply_twice_equals_cleaning_it_once(text: str) -> None:
+    clean = clean_reply(text)
+    assert clean_reply(clean) == clean and not clean.endswith(("\ufffd", "\u200d", " "))

@@ -1,0 +1,63 @@
+"""Progress and tables show what a model wrote as it is, on stderr and stdout."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from orpo.command import display as progress
+from orpo.command.display import console_err, console_out, progress_bar
+from orpo.command.tables import print_table
+
+
+def test_text_of_a_model_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """With rich's defaults `:smile:` becomes an emoji that nobody wrote, and `[bold]` disappears."""
+    console_out.print("[bold] :smile: 5")
+    print_table(["reply", "emojis"], [["[red]:fire:", 0]])
+    shown = capsys.readouterr()
+    assert "[bold] :smile: 5" in shown.out and "[red]:fire:" in shown.out and shown.err == ""
+
+
+def test_numbers_stand_right_and_nothing_is_cut() -> None:
+    out = io.StringIO()
+    long = "word " * 30 + "end"
+    print_table(["text", "share"], [[long, 0.123456], ["b", None]], title="Result", console=Console(file=out, width=60))
+    lines = out.getvalue().splitlines()
+    assert lines[0].strip() == "Result"
+    assert "0.1235" in out.getvalue() and "end" in out.getvalue()
+    assert any(line.rstrip(" │").endswith("-") for line in lines)
+
+
+def test_short_work_in_a_pipe_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("training", 3) as advance:
+        for _ in range(3):
+            advance(loss=0.5)
+    assert capsys.readouterr().err == ""
+
+
+def test_long_work_in_a_pipe_says_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    with progress_bar("training", 4) as advance:
+        for step in range(4):
+            advance(loss=step / 4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training: 2/4, ") and lines[0].endswith("/s loss 0.25")
+    assert lines[-1].startswith("training: 4/4, ")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(progress, "console_err", Console(file=out, force_terminal=True, width=120, markup=False))
+    with progress_bar("training [step]", None) as advance:
+        advance(2, loss=0.5)
+    assert "training [step]" in out.getvalue() and "loss 0.5" in out.getvalue()
+
+
+def test_results_and_progress_use_different_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    console_out.print("result")
+    console_err.print("note")
+    shown = capsys.readouterr()
+    assert shown.out == "result\n" and shown.err == "note\n"

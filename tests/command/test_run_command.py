@@ -1,0 +1,158 @@
+"""Whatever goes wrong is one line and an exit code; these run a real process, as a user does."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from orpo.command.run_command import describe_failure
+
+
+def write_command(folder: Path, body: str) -> Path:
+    file = folder / "command.py"
+    lines = [
+        "import os, sys",
+        "from orpo.command.run_command import run_command",
+        "from orpo.command.errors import *",
+        "def main(argv):",
+        textwrap.indent(textwrap.dedent(body), "    "),
+        "run_command(main)",
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def run(folder: Path, body: str, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, write_command(folder, body), *argv],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "line"),
+    [
+        ("return None", 0, ""),
+        ("return 3", 3, ""),
+        ("raise SettingsError('--beta 0: must be above 0')", 2, "error: --beta 0: must be above 0"),
+        ("raise InputError('pairs.jsonl:\\nrow 3 is empty')", 1, "error: pairs.jsonl: row 3 is empty"),
+        ("raise ModelError('no such model')", 1, "error: no such model"),
+        ("raise KeyboardInterrupt", 130, "stopped"),
+        ("print('x', file=open('/dev/full', 'w'), flush=True)", 1, "error: the disk is full"),
+        ("open('/absent/file')", 1, "error: /absent/file: there is no such file"),
+        ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "error: the disk is full"),
+        ("raise MemoryError", 1, "error: out of memory"),
+    ],
+)
+def test_each_end_has_its_code_and_at_most_one_line(tmp_path: Path, body: str, code: int, line: str) -> None:
+    done = run(tmp_path, body)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == bool(line)
+
+
+def test_notes_of_outer_layers_follow_the_line(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, "e = TrainingError('loss is nan'); e.add_note('the checkpoints are kept in trained/x'); raise e"
+    )
+    assert done.stderr == "error: loss is nan\nthe checkpoints are kept in trained/x\n" and done.returncode == 1
+
+
+def test_a_mistake_of_ours_keeps_its_traceback_in_a_file(tmp_path: Path) -> None:
+    done = run(tmp_path, "return {}['key']", TMPDIR=str(tmp_path))
+    assert done.returncode == 70 and done.stderr.startswith("error: unexpected KeyError: 'key'")
+    assert done.stderr.count("\n") == 1
+    (saved,) = tmp_path.glob("orpo-*.txt")
+    assert str(saved) in done.stderr and "Traceback" in saved.read_text()
+
+
+@pytest.mark.parametrize(("argv", "environment"), [(["--verbose"], {}), ([], {"ORPO_DEBUG": "1"})])
+def test_who_asks_sees_the_traceback(tmp_path: Path, argv: list[str], environment: dict[str, str]) -> None:
+    done = run(tmp_path, "raise InputError('no rows')", *argv, **environment)
+    assert "Traceback" in done.stderr and done.stderr.endswith("error: no rows\n") and done.returncode == 1
+
+
+def test_telemetry_is_off_unless_the_user_turned_it_on(tmp_path: Path) -> None:
+    body = "print(os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
+    environment = {"HF_HUB_DISABLE_TELEMETRY": "0"}
+    assert run(tmp_path, body, **environment).stdout == "0 1\n"
+
+
+def test_emojis_reach_a_pipe_whatever_the_locale(tmp_path: Path) -> None:
+    """With PYTHONIOENCODING or a Windows code page a piped emoji ended in a UnicodeEncodeError."""
+    done = run(tmp_path, "print('\\U0001f44d\\U0001f3fd', '\\ud83d')", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.stdout == "\U0001f44d\U0001f3fd ?\n" and done.returncode == 0
+
+
+def test_a_reader_that_leaves_ends_the_command_in_silence(tmp_path: Path) -> None:
+    command = write_command(tmp_path, "for _ in range(100_000): print('a line that fills the pipe')")
+    with subprocess.Popen([sys.executable, command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_another_connection_that_breaks_is_not_taken_for_the_reader(tmp_path: Path) -> None:
+    done = run(tmp_path, "raise BrokenPipeError(32, 'Broken pipe')", TMPDIR=str(tmp_path))
+    assert done.returncode == 70 and "unexpected BrokenPipeError" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cleans_up_and_says_stopped(tmp_path: Path, number: int, code: int) -> None:
+    target = tmp_path / "data"
+    body = f"""
+        import pathlib, time
+        from orpo.command.output_folder import new_folder
+        with new_folder(pathlib.Path({str(target)!r})) as folder:
+            (folder / "half.txt").touch()
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    process = subprocess.Popen(
+        [sys.executable, write_command(tmp_path, body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code and stderr == b"stopped\n"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["command.py"]
+
+
+def test_the_cause_of_a_library_error_is_looked_through() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+        except OSError as inner:
+            raise RuntimeError("writing failed") from inner
+    except RuntimeError as outer:
+        assert describe_failure(outer) == (
+            "model.safetensors: the disk is full; free some space or write to another disk"
+        )
+    assert describe_failure(ValueError("plain")) is None
+
+
+def test_a_command_on_this_foundation_answers_help_in_well_under_a_second(tmp_path: Path) -> None:
+    """Importing the heavy libraries takes seconds; the foundation imports none of them."""
+    body = """
+        from dataclasses import dataclass
+        from orpo.command.settings import parse_settings, setting
+        @dataclass(kw_only=True)
+        class S:
+            n: int = setting(1, "a number")
+        parse_settings(S, argv, prog="s", description="Does.")
+    """
+    run(tmp_path, body, "--help")  # the first run compiles
+    start = time.perf_counter()
+    assert run(tmp_path, body, "--help").returncode == 0
+    assert time.perf_counter() - start < 1.0

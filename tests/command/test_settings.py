@@ -1,0 +1,238 @@
+"""Settings are flags, recipe keys and help at once; every mistake is one line that names flag or file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.settings import (
+    REQUIRED,
+    is_settings_class,
+    parse_settings,
+    recipe_values,
+    require,
+    setting,
+    settings_as_dict,
+)
+
+
+@dataclass(kw_only=True)
+class BakeSettings:
+    """A settings class with a field of every supported type."""
+
+    learning_rate: float = setting(2e-4, "peak learning rate")
+    epochs: int = setting(3, "passes over the data")
+    model: str = setting("embedded", "base model", short="-m")
+    data: Path | None = setting(None, "where the pairs are")
+    steps: int | None = setting(None, "stop after so many steps")
+    kind: Literal["fast", "trl"] = setting("fast", "which trainer")
+    device: str = setting("auto", "where to compute", choices=["auto", "cpu"])
+    targets: list[str] = setting(["q_proj", "v_proj"], "layers to adapt")
+    seeds: list[int] = setting([], "seeds to run")
+    overwrite: bool = setting(False, "replace an earlier result")
+    api_key: str | None = setting(None, "key of the endpoint", secret=True)
+    temperature: float = setting(0.7, "100 % random above 1", flag="--temp")
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, "--learning-rate", self.learning_rate, "must be above 0")
+
+
+@dataclass(kw_only=True)
+class AskSettings:
+    """Positional and required settings."""
+
+    question: str = setting(REQUIRED, "what to ask", positional=True)
+    files: list[Path] = setting([], "what to read", positional=True)
+    port: int = setting(REQUIRED, "where to listen")
+
+
+def bake(*argv: str) -> BakeSettings:
+    return parse_settings(BakeSettings, list(argv), prog="orpo/bake.py", description="Bake.")
+
+
+def bake_recipe(tmp_path: Path, text: str, *argv: str) -> BakeSettings:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return bake("--recipe", str(file), *argv)
+
+
+def test_without_flags_the_defaults_hold_and_lists_are_not_shared() -> None:
+    first, second = bake(), bake()
+    first.targets.append("o_proj")
+    assert second == BakeSettings() and second.targets == ["q_proj", "v_proj"]
+
+
+def test_every_type_comes_out_of_flags() -> None:
+    settings = bake(
+        *("--learning-rate", "5e-6", "--epochs", "1e3", "-m", "local/model", "--data", "~/pairs", "--steps", "10"),
+        *("--kind", "trl", "--device", "cpu", "--targets", "a", "b", "--seeds", "1", "2", "--overwrite", "--temp=0"),
+    )
+    assert settings == BakeSettings(
+        learning_rate=5e-6,
+        epochs=1000,
+        model="local/model",
+        data=Path("~/pairs").expanduser(),
+        steps=10,
+        kind="trl",
+        device="cpu",
+        targets=["a", "b"],
+        seeds=[1, 2],
+        overwrite=True,
+        temperature=0.0,
+    )
+
+
+def test_an_optional_number_can_be_set_back_to_none_and_a_list_to_empty(tmp_path: Path) -> None:
+    settings = bake_recipe(tmp_path, "steps: 7\n", "--steps", "none", "--targets", "--no-overwrite")
+    assert settings.steps is None and settings.targets == [] and not settings.overwrite
+
+
+def test_text_that_says_none_stays_text() -> None:
+    assert bake("--model", "none").model == "none"
+    assert bake("--api-key", "none").api_key == "none"
+
+
+def test_a_recipe_converts_by_the_type_of_the_field(tmp_path: Path) -> None:
+    """PyYAML reads `5e-6` as text; the field is a float, so a float it becomes."""
+    settings = bake_recipe(
+        tmp_path,
+        "command: bake\nlearning-rate: 5e-6\nepochs: 2.0\nmodel: 7\ndata: some/where\nseeds: 3\n"
+        "targets: [k_proj]\noverwrite: yes\nsteps:\n",
+    )
+    assert settings.learning_rate == 5e-6
+    assert settings.epochs == 2 and isinstance(settings.epochs, int)
+    assert settings.model == "7"
+    assert settings.data == Path("some/where")
+    assert settings.seeds == [3] and settings.targets == ["k_proj"]
+    assert settings.overwrite is True and settings.steps is None
+
+
+def test_flags_win_over_the_recipe(tmp_path: Path) -> None:
+    assert bake_recipe(tmp_path, "epochs: 9\nkind: trl\n", "--epochs", "1") == BakeSettings(epochs=1, kind="trl")
+
+
+def test_an_empty_recipe_changes_nothing(tmp_path: Path) -> None:
+    assert bake_recipe(tmp_path, "# only a comment\n") == BakeSettings()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--learning-rate", "0"], ["--learning-rate", "0", "above 0"]),
+        (["--learning-rate", "fast"], ["--learning-rate", "'fast'", "not a number"]),
+        (["--learning-rate", "nan"], ["--learning-rate", "finite"]),
+        (["--epochs", "1.5"], ["--epochs", "'1.5'", "whole number"]),
+        (["--epochs", "inf"], ["--epochs", "whole number"]),
+        (["--epochs"], ["--epochs", "expected one argument"]),
+        (["--kind", "slow"], ["--kind", "'slow'", "fast, trl"]),
+        (["--device", "tpu"], ["--device", "'tpu'", "auto, cpu"]),
+        (["--data", " "], ["--data", "empty"]),
+        (["--learning-rat", "1"], ["--learning-rat", "--learning-rate"]),
+        (["--epoch=1"], ["unknown flag --epoch;", "--epochs"]),
+        (["word"], ["'word'", "quotes"]),
+        (["--overwrite=maybe"], ["--overwrite", "ignored explicit argument 'maybe'"]),
+    ],
+)
+def test_a_wrong_flag_is_one_line_that_names_it(argv: list[str], words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        bake(*argv)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learnin_rate: 1\n", ["'learnin_rate'", "recipe.yaml", "learning_rate"]),
+        ("epochs: many\n", ["'epochs'", "recipe.yaml", "'many'", "whole number"]),
+        ("epochs: true\n", ["'epochs'", "True", "whole number"]),
+        ("epochs:\n", ["'epochs'", "None", "whole number"]),
+        ("model: no\n", ["'model'", "quotes"]),
+        ("model: 1.10\n", ["'model'", "quotes"]),
+        ("model: [a, b]\n", ["'model'", "quotes"]),
+        ("overwrite: perhaps\n", ["'overwrite'", "'perhaps'"]),
+        ("epochs: 1\nepochs: 2\n", ["'epochs'", "twice"]),
+        ("learning-rate: 1\nlearning_rate: 2\n", ["twice"]),
+        ("- epochs\n", ["recipe.yaml", "key: value"]),
+        ("epochs: [1\n", ["recipe.yaml", "not YAML", "line 2"]),
+        ("command: train\n", ["recipe.yaml", "'train'", "'bake'"]),
+        ("recipe: other.yaml\n", ["'recipe'"]),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        bake_recipe(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_recipe_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "binary.yaml"):
+        with pytest.raises(InputError, match="--recipe"):
+            bake("--recipe", str(path))
+
+
+def test_help_shows_the_docstring_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_settings(BakeSettings, ["--help"], prog="bake.py", description="Bakes.\n\n    uv run orpo/bake.py\n")
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "Bakes.\n\n    uv run orpo/bake.py\n" in shown
+    assert "passes over the data (default: 3)" in shown
+    assert "layers to adapt (default: q_proj v_proj)" in shown
+    assert "replace an earlier result (default: off)" in shown
+    assert "100 % random above 1 (default: 0.7)" in shown
+    assert "--recipe FILE" in shown and "--verbose" in shown
+
+
+def test_positional_and_required_settings() -> None:
+    settings = parse_settings(AskSettings, ["why?", "a", "b", "--port", "1"], prog="ask", description=None)
+    assert settings == AskSettings(question="why?", files=[Path("a"), Path("b")], port=1)
+    with pytest.raises(SettingsError, match="--port: must be given"):
+        parse_settings(AskSettings, ["why?"], prog="ask", description=None)
+    with pytest.raises(SettingsError, match="QUESTION: must be given"):
+        parse_settings(AskSettings, ["--port", "1"], prog="ask", description=None)
+
+
+def test_settings_become_plain_values_with_secrets_masked() -> None:
+    plain = settings_as_dict(BakeSettings(data=Path("pairs"), api_key="abc"))
+    assert plain["data"] == "pairs" and plain["api_key"] == "***" and plain["targets"] == ["q_proj", "v_proj"]
+    assert settings_as_dict(BakeSettings())["api_key"] is None
+
+
+def test_written_settings_read_back_as_a_recipe(tmp_path: Path) -> None:
+    """`run.json` repeats a run: JSON is YAML, and its settings are a recipe."""
+    import json
+
+    settings = BakeSettings(learning_rate=5e-6, data=Path("pairs"), targets=[], overwrite=True)
+    assert bake_recipe(tmp_path, json.dumps(settings_as_dict(settings))) == settings
+
+
+@given(st.floats(min_value=1e-300, allow_nan=False, allow_infinity=False), st.integers(), st.booleans())
+def test_numbers_survive_the_way_through_flags(rate: float, epochs: int, overwrite: bool) -> None:
+    flags = [f"--learning-rate={rate!r}", f"--epochs={epochs}", "--overwrite" if overwrite else "--no-overwrite"]
+    assert bake(*flags) == BakeSettings(learning_rate=rate, epochs=epochs, overwrite=overwrite)
+
+
+def test_only_classes_of_settings_count_as_settings() -> None:
+    @dataclass
+    class Plain:
+        number: int = 1
+
+    assert is_settings_class(BakeSettings)
+    assert not any(is_settings_class(other) for other in (Plain, BakeSettings(), int, "BakeSettings"))
+
+
+def test_an_unsupported_type_is_found_by_its_author(tmp_path: Path) -> None:
+    @dataclass(kw_only=True)
+    class Odd:
+        table: dict[str, int] = setting(None, "not for a flag")
+
+    (tmp_path / "odd.yaml").write_text("table: 1\n", encoding="utf-8")
+    with pytest.raises(TypeError, match="dict"):
+        recipe_values(Odd, tmp_path / "odd.yaml")

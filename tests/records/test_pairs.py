@@ -1,0 +1,166 @@
+"""Preference pairs survive writing and reading, and every usual shape of preference data is read as the same rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo.command.errors import InputError
+from orpo.records.check_pairs import check_pairs, raise_for_problems
+from orpo.records.pairs import PreferencePair, read_pairs, write_pairs
+
+USER = [{"role": "user", "content": "I passed!"}]
+CHOSEN = [{"role": "assistant", "content": "Well done 🎉👍🏽"}]
+REJECTED = [{"role": "assistant", "content": "Well done."}]
+ROW = {"prompt": USER, "chosen": CHOSEN, "rejected": REJECTED}
+
+
+def save(path: Path, *rows: Any) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def three(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("prompt", "chosen", "rejected")}
+
+
+def test_written_pairs_read_back_the_same_from_folder_dataset_and_lines(tmp_path: Path) -> None:
+    pair = PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "embedded")
+    write_pairs(tmp_path, [pair], card="# Card\n")
+    for source in (tmp_path, tmp_path / "dataset", tmp_path / "pairs.jsonl"):
+        assert list(read_pairs(str(source))) == [pair.as_row()], source
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Card\n"
+
+
+def test_trl_takes_the_written_columns_as_a_conversational_preference(tmp_path: Path) -> None:
+    from datasets import load_from_disk
+
+    write_pairs(tmp_path, [PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "s")])
+    row = load_from_disk(str(tmp_path / "dataset"))[0]
+    assert three(row) == ROW
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "I passed!", "chosen": "Well done 🎉👍🏽", "rejected": "Well done."},
+        {"prompt": USER, "chosen": CHOSEN, "rejected": REJECTED},
+        {"prompt": "I passed!", "chosen": USER + CHOSEN, "rejected": USER + REJECTED},
+        {"prompt": USER, "chosen": USER + CHOSEN, "rejected": USER + REJECTED},
+        {"chosen": USER + CHOSEN, "rejected": USER + REJECTED},
+        {"prompt": USER[0], "chosen": CHOSEN[0], "rejected": REJECTED[0]},
+        {
+            "chosen": [{"from": "human", "value": "I passed!"}, {"from": "gpt", "value": "Well done 🎉👍🏽"}],
+            "rejected": [{"from": "human", "value": "I passed!"}, {"from": "gpt", "value": "Well done."}],
+        },
+    ],
+    ids=["text", "messages", "text+conversations", "messages+conversations", "conversations", "message", "sharegpt"],
+)
+def test_every_usual_shape_becomes_the_same_messages(tmp_path: Path, row: dict[str, Any]) -> None:
+    rows = read_pairs(save(tmp_path / "pairs.jsonl", {**row, "extra": 7}))
+    assert three(rows[0]) == ROW
+    assert rows[0]["extra"] == 7
+    assert check_pairs(rows) == []
+
+
+def test_a_conversation_of_several_turns_keeps_them_in_the_prompt(tmp_path: Path) -> None:
+    turns = [{"role": "system", "content": "Be kind."}, *USER, *REJECTED, {"role": "user", "content": "Really!"}]
+    rows = read_pairs(save(tmp_path / "pairs.jsonl", {"chosen": turns + CHOSEN, "rejected": turns + REJECTED}))
+    assert three(rows[0]) == {"prompt": turns, "chosen": CHOSEN, "rejected": REJECTED}
+
+
+def test_csv_and_parquet_hold_pairs_as_text_or_as_json(tmp_path: Path) -> None:
+    import csv
+
+    import pyarrow
+    import pyarrow.parquet
+
+    with (tmp_path / "p.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["prompt", "chosen", "rejected"])
+        writer.writerow(["I passed!", "Well done 🎉👍🏽", "Well done."])
+        writer.writerow([json.dumps(USER), json.dumps(CHOSEN), json.dumps(REJECTED)])
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, ROW]), tmp_path / "p.parquet")
+    for name in ("p.csv", "p.parquet"):
+        assert [three(row) for row in read_pairs(str(tmp_path / name))] == [ROW, ROW], name
+
+
+def test_checks_name_the_lines_of_the_file_even_when_some_are_blank(tmp_path: Path) -> None:
+    file = save(
+        tmp_path / "pairs.jsonl",
+        ROW,
+        {**ROW, "chosen": None},
+        {**ROW, "rejected": "  "},
+        {"prompt": "a", "chosen": "same ", "rejected": "same"},
+        {**ROW, "prompt": REJECTED},
+        {**ROW, "chosen": [{"role": "robot", "content": "x"}]},
+        {**ROW, "chosen": [{"role": "assistant", "content": None}]},
+        {**ROW, "chosen": None},
+        {"prompt": [], "chosen": CHOSEN, "rejected": REJECTED},
+    )
+    text = Path(file).read_text(encoding="utf-8")
+    Path(file).write_text("\n\n" + text, encoding="utf-8")
+    rows = read_pairs(file)
+    found = {(problem.row, problem.column, problem.what) for problem in check_pairs(rows)}
+    assert found == {
+        (4, "chosen", "chosen is null"),
+        (5, "rejected", "rejected is empty"),
+        (6, "chosen", "chosen and rejected are the same"),
+        (7, "prompt", "prompt ends with the role assistant"),
+        (8, "chosen", "chosen has the role robot"),
+        (9, "chosen", "chosen holds a message without content"),
+        (10, "chosen", "chosen is null"),
+        (11, "prompt", "prompt is empty"),
+    }
+    with pytest.raises(
+        InputError, match=r"chosen is null in lines 4, 10 \(fill or drop these rows\); .*line 5"
+    ) as caught:
+        raise_for_problems(check_pairs(rows), file, unit=rows.unit)
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_conversations_are_reported_as_equal_and_not_as_empty(tmp_path: Path) -> None:
+    rows = read_pairs(save(tmp_path / "p.jsonl", {"chosen": USER + CHOSEN, "rejected": USER + CHOSEN}))
+    assert [problem.what for problem in check_pairs(rows)] == ["chosen and rejected are the same"]
+
+
+def test_checks_take_rows_without_numbers_and_no_rows() -> None:
+    assert check_pairs([ROW]) == []
+    assert [problem.row for problem in check_pairs([ROW, {"chosen": CHOSEN, "rejected": CHOSEN, "prompt": USER}])] == [
+        2
+    ]
+    assert [problem.what for problem in check_pairs([{"prompt": USER, "chosen": CHOSEN}])] == ["no column 'rejected'"]
+    with pytest.raises(InputError, match=r"--data x: there are no rows \(give data"):
+        raise_for_problems(check_pairs([]), "x")
+
+
+def test_many_rows_with_one_problem_are_cut_short() -> None:
+    rows = [{"prompt": USER, "chosen": CHOSEN, "rejected": CHOSEN} for _ in range(30)]
+    with pytest.raises(InputError, match="in rows 1, 2, 3, 4, 5, 6, 7, 8 and 22 more"):
+        raise_for_problems(check_pairs(rows), "x")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'; .*it has prompt, chosen"),
+        ([{"question": "a", "good": "b", "bad": "c"}], "has no column 'chosen' and no column 'rejected'"),
+        ([{"chosen": "b", "rejected": "c"}], "line 1: chosen and rejected are plain text, so a column 'prompt'"),
+        ([ROW, {**ROW, "chosen": 5}], "line 2: column 'chosen' holds neither text nor chat messages"),
+        ([ROW, {**ROW, "chosen": [{"text": "x"}]}], "line 2: column 'chosen' holds a message without role"),
+    ],
+)
+def test_wrong_columns_are_told_before_anything_is_trained(
+    tmp_path: Path, rows: list[dict[str, Any]], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        read_pairs(save(tmp_path / "p.jsonl", *rows))
+
+
+def test_a_damaged_datasets_folder_is_one_clear_line(tmp_path: Path) -> None:
+    write_pairs(tmp_path, [PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "s")])
+    (arrow,) = (tmp_path / "dataset").glob("*.arrow")
+    arrow.write_bytes(b"not arrow")
+    with pytest.raises(InputError, match="cannot be read as a data set folder"):
+        read_pairs(str(tmp_path / "dataset"))

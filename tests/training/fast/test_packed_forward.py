@@ -1,0 +1,170 @@
+"""The loss and its gradients, for every layout and many kinds of model, against the model's own logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from orpo.training.fast.packed_forward import best_layout
+from orpo.training.fast.packing import Layout, nll_tokens, pack_pairs
+from orpo.training.losses import orpo_loss
+from tests.training.small_models import (
+    LENGTHS,
+    SHAPES,
+    VOCABULARY,
+    Pair,
+    copy_of,
+    gradients,
+    largest_relative_difference,
+    make_model,
+    make_pairs,
+    reference_loss,
+    with_lora,
+)
+
+
+def loss_of(model: Any, pairs: Sequence[Pair], layout: Layout, *, beta: float, nll_on_prompt: bool) -> torch.Tensor:
+    packed = pack_pairs(pairs, layout=layout, nll_on_prompt=nll_on_prompt)
+    log_probs = model(packed_pairs=packed)
+    chosen, rejected = packed.sum_by_completion(log_probs)
+    chosen_tokens, rejected_tokens = packed.completion_tokens.view(-1, 2).unbind(1)
+    nll = -(log_probs * packed.in_nll).sum() / sum(nll_tokens(pair, nll_on_prompt) for pair in pairs)
+    return orpo_loss(chosen, chosen_tokens, rejected, rejected_tokens, nll, beta).loss
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_takes_shared_prompts_and_agrees_with_its_own_logits(shape: str) -> None:
+    """Loss within 1e-5 and gradients within 1e-4 of the plain reference; windows and soft caps included."""
+    plain = with_lora(make_model(shape))
+    fast = copy_of(plain)
+    assert best_layout(fast) == "shared"
+    pairs = make_pairs(LENGTHS)
+    for nll_on_prompt in (True, False):
+        plain.zero_grad()
+        fast.zero_grad()
+        expected = reference_loss(plain, pairs, beta=0.3, nll_on_prompt=nll_on_prompt)
+        got = loss_of(fast, pairs, "shared", beta=0.3, nll_on_prompt=nll_on_prompt)
+        expected.backward()
+        got.backward()
+        assert abs(got.item() - expected.item()) <= 1e-5 * max(1.0, abs(expected.item()))
+        assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+@pytest.mark.filterwarnings(
+    "ignore:flex_attention called without torch.compile", "ignore:_compile flag on create_block_mask"
+)
+@pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
+def test_flex_attention_takes_shared_prompts_too(shape: str) -> None:
+    """Only its forward pass can be run on a CPU; `best_layout` compares it with the model's own logits."""
+    model = with_lora(make_model(shape))
+    model.get_base_model().set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):
+        assert best_layout(model) == "shared"
+    assert model.get_base_model().config._attn_implementation == "shared_prompt_flex"
+
+
+@pytest.mark.parametrize("layout", ["packed", "plain"])
+@pytest.mark.parametrize("shape", ["llama_untied", "mistral_sliding", "gemma2_softcap"])
+def test_the_slower_layouts_give_the_same_loss(shape: str, layout: Layout) -> None:
+    plain = with_lora(make_model(shape))
+    fast = copy_of(plain)
+    assert best_layout(fast, wanted=layout) == layout
+    pairs = make_pairs(LENGTHS)
+    expected = reference_loss(plain, pairs, beta=0.1, nll_on_prompt=True)
+    got = loss_of(fast, pairs, layout, beta=0.1, nll_on_prompt=True)
+    expected.backward()
+    got.backward()
+    assert abs(got.item() - expected.item()) <= 1e-5 * max(1.0, abs(expected.item()))
+    assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        {"target_modules": ["q_proj", "v_proj", "lm_head"]},  # LoRA on the head itself
+        {"target_modules": ["q_proj", "embed_tokens"]},  # LoRA on the embedding
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},  # a copy of the head, trained whole
+    ],
+    ids=["lora_head", "lora_embedding", "saved_head"],
+)
+def test_a_trained_head_gets_its_gradient(adapter: dict[str, Any]) -> None:
+    plain = with_lora(make_model("llama_untied"), **adapter)
+    fast = copy_of(plain)
+    assert best_layout(fast) == "shared"
+    pairs = make_pairs(LENGTHS)
+    reference_loss(plain, pairs, beta=0.2, nll_on_prompt=True).backward()
+    loss_of(fast, pairs, "shared", beta=0.2, nll_on_prompt=True).backward()
+    assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+def test_a_tied_head_trained_whole_gets_its_gradient_from_both_ends() -> None:
+    plain = make_model("smollm2_tied")
+    fast = copy_of(plain)
+    assert best_layout(fast) == "shared"
+    pairs = make_pairs(LENGTHS)
+    reference_loss(plain, pairs, beta=0.2, nll_on_prompt=True).backward()
+    loss_of(fast, pairs, "shared", beta=0.2, nll_on_prompt=True).backward()
+    assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    """Layers are run again in the backward pass, when the row's layout is no longer set; the mask must carry it."""
+    plain = with_lora(make_model("gemma2_softcap")).train()
+    fast = copy_of(plain)
+    fast.activation_checkpointing_enable({"use_reentrant": False})
+    assert best_layout(fast) == "shared"
+    pairs = make_pairs(LENGTHS)
+    reference_loss(plain, pairs, beta=0.2, nll_on_prompt=False).backward()
+    loss_of(fast, pairs, "shared", beta=0.2, nll_on_prompt=False).backward()
+    assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+def test_the_model_still_generates_as_before() -> None:
+    plain = make_model("mistral_sliding").eval()
+    fast = copy_of(plain)
+    assert best_layout(fast) == "shared"
+    prompt = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 10, 11, 12]])
+    settings = {"attention_mask": (prompt != 0).long(), "max_new_tokens": 9, "do_sample": False, "eos_token_id": None}
+    assert torch.equal(plain.generate(prompt, **settings), fast.generate(prompt, **settings))
+
+
+def test_a_model_with_an_attention_of_its_own_falls_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Bloom adds ALiBi by index in the row, so it can neither restart positions nor share a prompt."""
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3)
+    plain = BloomForCausalLM(config).eval()
+    fast = copy_of(plain)
+    assert best_layout(fast) == "plain"
+    assert "falling back to 'packed'" in caplog.text and "falling back to 'plain'" in caplog.text
+    pairs = make_pairs(LENGTHS)
+    reference_loss(plain, pairs, beta=0.1, nll_on_prompt=True).backward()
+    loss_of(fast, pairs, "plain", beta=0.1, nll_on_prompt=True).backward()
+    assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+def test_an_unusual_logit_rule_is_found_out_by_trying() -> None:
+    """A model that changes its logits in a way that we do not know must not be trained on other logits."""
+    model = make_model("llama_untied")
+    plain_forward = model.forward
+
+    def doubled(*args: Any, **kwargs: Any) -> Any:
+        output = plain_forward(*args, **kwargs)
+        output.logits = 2 * output.logits
+        return output
+
+    model.forward = doubled
+    assert best_layout(model) == "plain"
+
+
+def test_bfloat16_stays_close_to_float32() -> None:
+    plain = with_lora(make_model("llama_untied"))
+    fast = copy_of(plain).to(torch.bfloat16)
+    assert best_layout(fast) == "shared"
+    pairs = make_pairs(LENGTHS)
+    expected = reference_loss(plain, pairs, beta=0.1, nll_on_prompt=True)
+    got = loss_of(fast, pairs, "shared", beta=0.1, nll_on_prompt=True)
+    got.backward()
+    assert got.item() == pytest.approx(expected.item(), rel=0.02)

@@ -1,0 +1,74 @@
+"""Data are checked before a model is needed, and evaluation never meets a training prompt."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo.command.errors import InputError
+from orpo.training.data import (
+    held_out_conversations,
+    prepare_data,
+    prompt_key,
+    read_checked_pairs,
+    split_by_prompt,
+)
+from orpo.training.settings import TrainSettings
+from orpo.training.tokenization import TokenizedPair
+
+
+def test_no_prompt_is_on_both_sides_and_none_is_lost(tokenizer: Any, pairs_file: Path) -> None:
+    settings = TrainSettings(data=str(pairs_file), eval_share=0.3)
+    data = prepare_data(read_checked_pairs(settings), tokenizer, settings)
+    keys = [{prompt_key(data.row_of(pair)["prompt"]) for pair in side} for side in (data.train, data.evaluation)]
+    assert keys[0] and keys[1] and not keys[0] & keys[1]
+    assert len(data.train) + len(data.evaluation) == 18
+    again = prepare_data(read_checked_pairs(settings), tokenizer, settings)
+    assert [pair.row for pair in again.evaluation] == [pair.row for pair in data.evaluation]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.99, 3)])
+def test_a_small_share_keeps_one_prompt_and_a_large_one_leaves_one(share: float, expected: int) -> None:
+    pairs = [TokenizedPair([1], [2], [3], row) for row in range(1, 5)]
+    train, evaluation = split_by_prompt(pairs, ["a", "b", "c", "d"], share, 0)
+    assert len(evaluation) == expected
+    assert len(train) == 4 - expected
+
+
+def test_one_prompt_leaves_nothing_to_evaluate() -> None:
+    pairs = [TokenizedPair([1], [2], [3], row) for row in range(1, 5)]
+    assert split_by_prompt(pairs, ["a"] * 4, 0.5, 0) == (pairs, [])
+
+
+def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Callable[..., dict[str, Any]]) -> None:
+    file = tmp_path / "pairs.jsonl"
+    rows = [pair("Hi", "Yes 🎉", "Yes"), pair("Hi", "same", "same"), pair("Hi", "", "Yes")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the same in line 2 .*empty in line 3"):
+        read_checked_pairs(TrainSettings(data=str(file), model="no/such-model"))
+
+
+def test_without_data_the_command_that_makes_some_is_named() -> None:
+    with pytest.raises(InputError, match=r"uv run orpo/generate\.py"):
+        read_checked_pairs(TrainSettings())
+
+
+def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Callable[..., dict[str, Any]]) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("How are you?\nTell me a joke\n", encoding="utf-8")
+    settings = TrainSettings(eval_prompts=str(file))
+    found = held_out_conversations(settings, [pair("how  are YOU?", "Fine 😊", "Fine")])
+    assert found == [[{"role": "user", "content": "Tell me a joke"}]]
+    with pytest.raises(InputError, match="--eval-prompts"):
+        held_out_conversations(settings, [pair("how are you?", "a", "b"), pair("tell me a joke", "a", "b")])
+
+
+def test_embedded_prompts_are_the_held_out_ones() -> None:
+    from orpo.records.prompts import embedded_prompts
+
+    held_out = {prompt.text for prompt in embedded_prompts("held_out")}
+    found = held_out_conversations(TrainSettings(eval_prompt_count=10), [])
+    assert len(found) == 10 and {talk[-1]["content"] for talk in found} <= held_out
+    assert held_out_conversations(TrainSettings(eval_prompt_count=0), []) == []

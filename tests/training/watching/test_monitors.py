@@ -1,0 +1,86 @@
+"""The guard lets nothing infinite reach the weights, and Ctrl-C ends a run after the step at hand."""
+
+import os
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+
+from orpo.chat_model.generation import Reply
+from orpo.command.errors import TrainingError
+from orpo.training.watching.monitors import FiniteGuard, StopRequest, TensorBoardMonitor, ThroughputMonitor
+from orpo.training.watching.reply_probe import emoji_figures
+
+
+def arguments(**changes: Any) -> Any:
+    """Return what the callbacks read of TrainingArguments."""
+    return SimpleNamespace(**{"fp16": False, "learning_rate": 0.5, **changes})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(value: float) -> None:
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad = torch.tensor([[1.0, value]])
+    state = TrainerState(global_step=6)
+    with pytest.raises(TrainingError, match=r"gradient of step 7 .*--learning-rate \(now 0\.5\)"):
+        FiniteGuard().on_pre_optimizer_step(arguments(), state, TrainerControl(), model=model)
+
+
+def test_finite_gradients_and_losses_pass() -> None:
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad = torch.ones(1, 2)
+    guard = FiniteGuard()
+    guard.on_pre_optimizer_step(arguments(), TrainerState(), TrainerControl(), model=model)
+    guard.on_log(arguments(), TrainerState(), TrainerControl(), logs={"loss": 1.0, "eval_loss": 2.0})
+    with pytest.raises(TrainingError, match="eval loss"):
+        guard.on_log(arguments(), TrainerState(), TrainerControl(), logs={"eval_loss": float("nan")})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    control = TrainerControl()
+    with StopRequest() as stop:
+        stop.on_step_end(arguments(), TrainerState(), control)
+        assert not control.should_training_stop
+        signal.raise_signal(number)
+        assert stop.asked
+        stop.on_step_end(arguments(), TrainerState(), control)
+        assert control.should_training_stop and control.should_save
+        with pytest.raises(KeyboardInterrupt):
+            stop.raise_if_asked()
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_ctrl_c_does_not_wait() -> None:
+    with StopRequest():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_throughput_counts_only_the_time_of_steps(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of 2 s with 100 tokens each, an evaluation of 10 s between them: 50 tokens/s."""
+    clock = iter([0.0, 2.0, 12.0, 14.0])
+    monkeypatch.setattr("orpo.training.watching.monitors.time.perf_counter", lambda: next(clock))
+    monitor, state = ThroughputMonitor(TensorBoardMonitor(tmp_path)), TrainerState(log_history=[{"loss": 1.0}])
+    for _ in range(2):
+        monitor.on_step_begin(arguments(), state, TrainerControl())
+        state.num_input_tokens_seen += 100
+        monitor.on_step_end(arguments(), state, TrainerControl())
+    monitor.on_log(arguments(), state, TrainerControl(), logs={"loss": 1.0})
+    assert state.log_history[-1]["tokens_per_second"] == pytest.approx(50)
+
+
+def test_emoji_figures_by_hand() -> None:
+    replies = [Reply("Hi 🎉🎉", True, 4), Reply("Hi", True, 2), Reply("Hi", False, 9), Reply("Yes 😊", True, 3)]
+    assert emoji_figures(replies) == {
+        "emoji/rate": 0.5,
+        "emoji/mean_per_reply": 0.75,
+        "emoji/most_in_a_reply": 2.0,
+        "replies/finished": 0.75,
+        "replies/distinct": 0.75,
+    }
