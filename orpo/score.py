@@ -3,11 +3,12 @@
     uv run orpo/score.py --explain "Congratulations, you earned it! 🎉" --prompt "I passed my exam!"
     uv run orpo/score.py --file replies.jsonl --profile playful --json > scored.jsonl
     echo "See you tomorrow 👋" | uv run orpo/score.py
+    uv run orpo/score.py --suggest "See you at the beach tomorrow."
 
 Texts come as arguments, from a file or from standard input. A text file holds one text a line. In a JSONL file each row
 holds `reply` (or `text`, `response`, `completion`) and may hold `prompt` and `system`; chat messages are read too. A
 JSON file holds an array of such rows or of texts. The score is the product of its parts, each raised to its weight;
---explain shows them.
+--explain shows them. --suggest scores nothing: it ranks the emojis that would suit each text.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.run_command import run_command
 from orpo.command.settings import parse_settings, setting
-from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer
+from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer, suggest_emojis
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,6 +41,7 @@ class ScoreSettings:
     system: str = setting("", "the system message before it, for wishes such as 'no emojis'")
     profile: str = setting("tasteful", "whose taste", choices=SCORERS)
     explain: bool = setting(False, "show every part with its reason")
+    suggest: bool = setting(False, "rank the emojis that would suit each text, with reasons, in place of a score")
     json: bool = setting(False, "print one line of JSON for each text")
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class Scorable:
 def main(argv: list[str]) -> int:
     """Score every text; the mean stands at the end where there are several."""
     settings = parse_settings(ScoreSettings, argv, prog="score.py", description=__doc__)
+    if settings.suggest:
+        return _suggest(settings)
     scorer = get_scorer(settings.profile)
     scores = []
     for item in _read(settings):
@@ -71,11 +75,40 @@ def main(argv: list[str]) -> int:
         else:
             _show(item, report, explain=settings.explain)
     if not scores:
-        raise InputError(f"{settings.file or 'standard input'}: holds no text to score")
+        raise _no_text(settings)
     if len(scores) > 1 and not settings.json:
         from orpo.command.display import console_out
 
         console_out.print(f"{len(scores)} texts, mean score {sum(scores) / len(scores):.3f}")
+    return 0
+
+
+def _no_text(settings: ScoreSettings) -> InputError:
+    return InputError(f"{settings.file or 'standard input'}: holds no text to score")
+
+
+def _suggest(settings: ScoreSettings) -> int:
+    """Show for every text which emojis would suit it."""
+    from dataclasses import asdict
+
+    from orpo.command.display import console_out
+
+    number = 0
+    for number, item in enumerate(_read(settings), start=1):  # noqa: B007
+        picks = suggest_emojis(item.reply, item.prompt)
+        if settings.json:
+            line = json.dumps({"text": item.reply, "suggestions": [asdict(pick) for pick in picks]}, ensure_ascii=False)
+            print(line.encode("utf-8", "replace").decode("utf-8"))
+            continue
+        console_out.print(_marked(item.reply), soft_wrap=True)
+        for pick in picks:
+            console_out.print(
+                f"  {pick.emoji}  {pick.value:.2f}  {_printable(pick.reason)}", markup=False, soft_wrap=True
+            )
+        if not picks:
+            console_out.print("  none is in place")
+    if not number:
+        raise _no_text(settings)
     return 0
 
 

@@ -25,6 +25,8 @@ from builds.relevance_model.sources import (
     read_keywords,
     read_ratings,
     read_tweets,
+    read_usual,
+    usual_grade,
 )
 from builds.relevance_model.word_vectors import WordVectors, train_word_vectors
 from orpo.scoring.meaning import MeaningModel, TextMeaning
@@ -79,7 +81,13 @@ def _lexicon(data: Path, word_vectors: WordVectors, comments: list[Comment]) -> 
         "word_vectors": quantised,
         "word_log_probabilities": np.array(word_vectors.vocabulary.log_probabilities, dtype=np.float16),
     }
-    lexicon = {"words": word_vectors.vocabulary.words, "emojis": emojis, "keywords": by_stem}
+    grades = read_usual()
+    lexicon = {
+        "words": word_vectors.vocabulary.words,
+        "emojis": emojis,
+        "keywords": by_stem,
+        "usual": [usual_grade(emoji, grades) for emoji in emojis],
+    }
     _add_directions(arrays, lexicon, comments)
     vectors = quantised.astype(np.float32)
     probability = np.exp(np.array(word_vectors.vocabulary.log_probabilities))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orpo.scoring import normalise_emoji, strip_emojis
+from orpo.scoring import find_emojis, normalise_emoji, strip_emojis
+from orpo.scoring.emoji_table import emoji_table
 
 EMOTIONS_RATED = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
 POSITIVE = {
@@ -20,6 +21,8 @@ NEGATIVE = {
     *("fear", "grief", "nervousness", "remorse", "sadness"),
 }
 USAGE_FILE = Path(__file__).parent / "usage.tsv"
+USUAL_FILE = Path(__file__).parent / "usual.tsv"
+RARE, FLAG, SIGN = 1.0, 0.5, 0.0
 _KEYWORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]+|:\)|:\(|<3")
 # Words of names that say how a picture looks, not what it means.
 _LOOKS = {"face", "eye", "eyes", "with", "of", "and", "the", "symbol", "button"}
@@ -100,4 +103,28 @@ def read_keywords(data: Path) -> dict[str, dict[str, float]]:
         words = keywords.setdefault(normalise_emoji(emoji), {})
         for word in usage.lower().split():
             words[word] = words.get(word, 0.0) + 1.0
-    return {emoji: words for emoji, words in keywords.items() if words}
+    # CLDR also annotates signs of text that are no emojis, such as currency signs and arrows.
+    listed = {normalise_emoji(emoji) for emoji in emoji_table()}
+    return {emoji: words for emoji, words in keywords.items() if words and emoji in listed}
+
+
+def read_usual() -> dict[str, float]:
+    """Return how usual people's use of an emoji is: 5 for everybody's, down to 2 for known ones.
+
+    The grades follow the order in which Unicode's published frequency groups stand, and, beyond these, how often one
+    meets an emoji in messages on its own topic.
+    """
+    grades: dict[str, float] = {}
+    for line in USUAL_FILE.read_text(encoding="utf-8").splitlines():
+        grade, emojis = line.split("\t")
+        grades.update((normalise_emoji(span.text), float(grade)) for span in find_emojis(emojis))
+    return grades
+
+
+def usual_grade(emoji: str, grades: dict[str, float]) -> float:
+    """Return the grade of an emoji by `read_usual`; what is not listed is rare, a flag or a sign."""
+    if emoji in grades:
+        return grades[emoji]
+    if "\U0001f1e6" <= emoji[0] <= "\U0001f1ff" or "\U000e007f" in emoji:
+        return FLAG
+    return SIGN if emoji[0] < "\u2600" or "\U0001f192" <= emoji[0] <= "\U0001f251" or "\u20e3" in emoji else RARE

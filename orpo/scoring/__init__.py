@@ -10,6 +10,7 @@ from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.finding import EmojiSpan, contains_emoji, count_emojis, find_emojis, strip_emojis
 from orpo.scoring.report import PartScore, ScoreReport, mean_scores
 from orpo.scoring.scorers import DEFAULT_SCORER, SCORERS, Scorer, get_scorer
+from orpo.scoring.suggesting import Suggestion, place_emojis, suggest_emojis
 
 __all__ = [
     "DEFAULT_SCORER",
@@ -18,6 +19,7 @@ __all__ = [
     "PartScore",
     "ScoreReport",
     "Scorer",
+    "Suggestion",
     "contains_emoji",
     "count_emojis",
     "emoji_name",
@@ -25,5 +27,7 @@ __all__ = [
     "get_scorer",
     "mean_scores",
     "normalise_emoji",
+    "place_emojis",
     "strip_emojis",
+    "suggest_emojis",
 ]

@@ -76,6 +76,8 @@ class MeaningModel:
         self.emoji_emotions = arrays["emoji_emotions"].astype(np.float32) / 127.0
         self.ratings: Array = arrays["ratings"].astype(np.float32)
         self.is_rated = arrays["is_rated"].astype(bool)
+        self.usualness: Array = np.array(lexicon["usual"]).astype(np.float32)
+        self._by_stem = _inverted(keywords)
         centred = self.ratings - arrays["ratings_mean"].astype(np.float32)
         self._rated_only = np.where(self.is_rated[:, None], centred, 0.0).astype(np.float32)
         count = len(arrays["emotion_mean"]) - 2  # the last two are positive and negative, read as probabilities
@@ -90,6 +92,10 @@ class MeaningModel:
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
         return self.index.get(normalise_emoji(emoji))
+
+    def names(self, number: int, word: str) -> bool:
+        """Return whether a word is a keyword of an emoji."""
+        return stem(word.lower()) in self.keywords[number]
 
     def lexical_score(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by the part that has seen no tweet, uncalibrated."""
@@ -113,6 +119,19 @@ class MeaningModel:
     def standing(self, number: int, meaning: TextMeaning) -> float:
         """Return the affinity in standard deviations from that of the same emoji to everyday comments."""
         return (self.affinity(number, meaning) - float(self._usual[number])) / float(self._spread[number])
+
+    def standings(self, meaning: TextMeaning) -> Array:
+        """Return what `standing` says of every emoji at once."""
+        scores: Array = (
+            VECTOR_WEIGHT * (self.emoji_vectors @ meaning.vector)
+            + EMOTION_WEIGHT * (self.emoji_emotions @ meaning.emotions)
+            + RATING_WEIGHT * (self._rated_only @ meaning.rated)
+            + TWEET_WEIGHT * (self._neighbours @ meaning.tweet_scores)
+        )
+        for word in sorted(meaning.stems & self._by_stem.keys()):  # sorted, so that the sums are always the same
+            numbers, weights = self._by_stem[word]
+            scores[numbers] += KEYWORD_WEIGHT * weights
+        return np.asarray((scores - self._usual) / self._spread, dtype=np.float32)
 
     def sympathy(self, number: int, meaning: Feeling) -> float:
         """Return how far the rated feelings of an emoji go along with those of a text, in [0, 1]."""
@@ -185,6 +204,17 @@ class MeaningModel:
         )
         logits: Array = (weights @ a["tweet_weights"].take(both, axis=0)) * a["tweet_scale"] + a["tweet_bias"]
         return logits
+
+
+def _inverted(keywords: list[dict[str, float]]) -> dict[str, tuple[NDArray[np.intp], Array]]:
+    """Return for each keyword the emojis that have it, with its weight in each."""
+    rows: dict[str, tuple[list[int], list[float]]] = {}
+    for number, entry in enumerate(keywords):
+        for word, weight in entry.items():
+            numbers, weights = rows.setdefault(word, ([], []))
+            numbers.append(number)
+            weights.append(weight)
+    return {word: (np.array(n, dtype=np.intp), np.array(w, dtype=np.float32)) for word, (n, w) in rows.items()}
 
 
 def _unit(vectors: Array) -> Array:

@@ -15,7 +15,6 @@ from orpo.scoring.meaning import meaning_model
 from orpo.scoring.profiles import Profile
 from orpo.scoring.surroundings import PLACE_VALUES, Occurrence, Reply
 from orpo.scoring.wishes import Wish
-from orpo.scoring.words import stem
 
 Part = tuple[float, str]
 
@@ -214,7 +213,7 @@ def _keeps_words(occurrence: Occurrence) -> float:
 def _names(emoji_key: str, word: str) -> bool:
     model = meaning_model()
     number = model.number(emoji_key)
-    return number is not None and bool(word) and stem(word) in model.keywords[number]
+    return number is not None and bool(word) and model.names(number, word)
 
 
 def _marked_lines(reply: Reply) -> tuple[int, int]:
