@@ -122,11 +122,12 @@ class MeaningModel:
 
     def standings(self, meaning: TextMeaning) -> Array:
         """Return what `standing` says of every emoji at once."""
-        scores: Array = (
+        scores: Array = np.asarray(
             VECTOR_WEIGHT * (self.emoji_vectors @ meaning.vector)
             + EMOTION_WEIGHT * (self.emoji_emotions @ meaning.emotions)
             + RATING_WEIGHT * (self._rated_only @ meaning.rated)
-            + TWEET_WEIGHT * (self._neighbours @ meaning.tweet_scores)
+            + TWEET_WEIGHT * (self._neighbours @ meaning.tweet_scores),
+            dtype=np.float32,
         )
         for word in sorted(meaning.stems & self._by_stem.keys()):  # sorted, so that the sums are always the same
             numbers, weights = self._by_stem[word]
