@@ -177,11 +177,11 @@ def _write_replies(
     from orpo.command.display import console_err, progress_bar
 
     console_err.print(f"loading the writers for {len(prompts)} prompts", soft_wrap=True)
-    from orpo.chat_model.generation import Sampling
     from orpo.generating.local_models import LoadedModels
     from orpo.generating.pipeline import write_replies
     from orpo.generating.reply_store import ReplyStore
     from orpo.generating.writers import WritingRun
+    from orpo.records.replies import Sampling
 
     emoji, plain = _writer(settings, "emoji"), _writer(settings, "plain")
     sampling = Sampling(
@@ -321,8 +321,7 @@ def _save(
 
 
 def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
-    from orpo.chat_model.generation import printable
-    from orpo.command.display import console_out
+    from orpo.command.display import console_out, printable
     from orpo.command.tables import print_table
 
     counts = [["prompts", metrics["prompts"]], ["pairs", metrics["pairs"]]]

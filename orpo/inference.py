@@ -22,9 +22,9 @@ from orpo.command.settings import parse_settings, require, setting
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
-    from orpo.chat_model.generation import Sampling
     from orpo.comparing.comparison import Comparison
     from orpo.records.prompts import Prompt
+    from orpo.records.replies import Sampling
 
 
 @dataclass(kw_only=True)
@@ -164,7 +164,7 @@ def _model_name(settings: InferenceSettings, adapter: Path | None) -> str:
 
 
 def _sampling(settings: InferenceSettings) -> Sampling:
-    from orpo.chat_model.generation import Sampling
+    from orpo.records.replies import Sampling
 
     return Sampling(
         temperature=settings.temperature,

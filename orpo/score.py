@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from orpo.command.display import printable
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.run_command import run_command
 from orpo.command.settings import parse_settings, setting
@@ -211,7 +212,7 @@ def _show(item: Scorable, report: ScoreReport, *, explain: bool) -> None:
         width = max(map(len, report.parts), default=0)
         for name, part in report.parts.items():
             row = Text(f"  {name:<{width}}  ").append(f"{part.value:.2f}", style=_colour(part.value))
-            console_out.print(row.append(f"  ^{part.weight:<3g}  {_printable(part.reason)}"), soft_wrap=True)
+            console_out.print(row.append(f"  ^{part.weight:<3g}  {printable(part.reason)}"), soft_wrap=True)
 
 
 def _marked(text: str) -> "Text":
@@ -221,16 +222,9 @@ def _marked(text: str) -> "Text":
     marked = Text(style="default not bold")
     position = 0
     for span in find_emojis(text):
-        marked.append(_printable(text[position : span.start])).append(span.text, style="black on bright_yellow")
+        marked.append(printable(text[position : span.start])).append(span.text, style="black on bright_yellow")
         position = span.end
-    return marked.append(_printable(text[position:]))
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters: a scored text must not move the cursor."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t\u200d" else "\ufffd" for character in text
-    )
+    return marked.append(printable(text[position:]))
 
 
 def _colour(value: float) -> str:

@@ -395,7 +395,7 @@ def test_a_folder_without_permission_is_found_before_any_work(server: Any, promp
 def test_settings_that_cannot_work_are_told_by_their_flag(arguments: list[str], says: str) -> None:
     with pytest.raises(SettingsError) as caught:
         main(arguments)
-    assert says in str(caught.value)
+    assert says in caught.value.for_command()
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_settings_that_cannot_work_are_told_by_their_flag(arguments: list[str], 
 def test_input_that_is_not_there_is_told_by_its_flag(arguments: list[str], says: str) -> None:
     with pytest.raises(InputError) as caught:
         main(arguments)
-    assert says in str(caught.value)
+    assert says in caught.value.for_command()
 
 
 def test_unknown_models_are_told_before_anything_is_asked(server: Any, prompts_file: Path, tmp_path: Path) -> None:

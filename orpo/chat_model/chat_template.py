@@ -1,37 +1,12 @@
-"""Chat messages, and their way through the model's chat template into token ids: exactly once, with no second BOS."""
+"""Chat messages on their way through the model's chat template into token ids: exactly once, with no second BOS."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from orpo.command.errors import ModelError
-
-Message = dict[str, str]
-"""One chat message: `{"role": "user", "content": "Hello"}`."""
+from orpo.records.messages import Message, user_message
 
 _PROBE = "sentinel of the reply"
-
-
-def user_message(text: str) -> list[Message]:
-    """Return a conversation that holds one message of the user's."""
-    return [{"role": "user", "content": text}]
-
-
-def last_message(messages: Sequence[Message]) -> str:
-    """Return what was said last, which is what a reply answers."""
-    return messages[-1]["content"]
-
-
-def system_message(messages: Sequence[Message]) -> str:
-    """Return the conversation's system prompt, empty if it has none."""
-    return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
-
-
-def with_system(text: str | None, messages: Sequence[Message]) -> list[Message]:
-    """Return the conversation with this system prompt in place of any it has; None or blank leaves it as it is."""
-    if not text or not text.strip():
-        return list(messages)
-    rest = messages[1:] if messages and messages[0]["role"] == "system" else messages
-    return [{"role": "system", "content": text}, *rest]
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[Message]) -> str:

@@ -9,70 +9,21 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
-from orpo.chat_model.chat_template import Message, encode_prompt, last_message, reply_end_ids, system_message
-from orpo.command.errors import InputError, SettingsError
-from orpo.scoring import ScoreReport, get_scorer
+from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
+from orpo.command.errors import InputError
+from orpo.records.messages import Message
+from orpo.records.replies import Reply, Sampling
 
 # Blanks, what a decoder writes for bytes that are no character (yet), and a joiner that joins nothing.
 _TAIL = re.compile(r"[\s\ufffd\u200d]+\Z")
 _FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]+\\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CANDIDATES = 256  # nearly always enough for top-p, and much cheaper than sorting the whole vocabulary
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How the next token is picked.
-
-    Attributes:
-        temperature: 0 takes the likeliest token; larger is more varied.
-        top_p: Sample from the likeliest tokens that together have this probability.
-        top_k: Sample from this many likeliest tokens; 0 for no limit.
-        repetition_penalty: Above 1 makes tokens that the reply already holds less likely; prompt tokens do not count,
-            or the end of the user's turn would make the end of the reply less likely.
-        max_new_tokens: The most tokens a reply may have.
-    """
-
-    temperature: float = 0.4
-    top_p: float = 0.95
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    max_new_tokens: int = 80
-
-    def __post_init__(self) -> None:
-        """Check the ranges, naming the flags that the commands give them."""
-        checks = [
-            (self.temperature >= 0, "--temperature", self.temperature, "must be 0 (greedy) or above"),
-            (0 < self.top_p <= 1, "--top-p", self.top_p, "must be above 0 and at most 1"),
-            (self.top_k >= 0, "--top-k", self.top_k, "must be 0 (no limit) or above"),
-            (self.repetition_penalty > 0, "--repetition-penalty", self.repetition_penalty, "must be above 0"),
-            (self.max_new_tokens >= 1, "--max-new-tokens", self.max_new_tokens, "must be at least 1"),
-        ]
-        for holds, flag, value, remedy in checks:
-            if not holds:
-                raise SettingsError(f"{flag} {value}: {remedy}")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One reply.
-
-    Attributes:
-        text: The reply, without the end token.
-        finished: Whether the model ended it, rather than the length limit.
-        tokens: How many tokens were generated, the end token included.
-    """
-
-    text: str
-    finished: bool
-    tokens: int
 
 
 def generate_replies(
@@ -115,17 +66,6 @@ def generate_replies(
     return [reply for reply in replies if reply is not None]
 
 
-def score_replies(
-    scorer: str, conversations: Sequence[Sequence[Message]], replies: Sequence[Reply]
-) -> list[ScoreReport]:
-    """Return the report of each reply, in the light of what it answers and of the system prompt."""
-    judge = get_scorer(scorer)
-    return [
-        judge.explain(reply.text, last_message(messages), system=system_message(messages))
-        for messages, reply in zip(conversations, replies, strict=True)
-    ]
-
-
 def check_context(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     """Raise InputError, with row numbers, for prompts that leave no room for a reply in the model's context."""
     limit = context_length(model)
@@ -134,8 +74,8 @@ def check_context(model: Any, prompts: Sequence[Sequence[int]], max_new_tokens: 
         rows = ", ".join(map(str, long[:5])) + (f" and {len(long) - 5} more" if len(long) > 5 else "")
         longest = max(len(prompts[row - 1]) for row in long)
         raise InputError(
-            f"prompt {rows}: up to {longest} tokens, and with --max-new-tokens {max_new_tokens} that is more than the "
-            f"model's context of {limit}; shorten or leave out these prompts, or lower --max-new-tokens"
+            f"prompt {rows}: up to {longest} tokens, and with max_new_tokens {max_new_tokens} that is more than the "
+            f"model's context of {limit}; shorten or leave out these prompts, or lower max_new_tokens"
         )
 
 
@@ -152,11 +92,6 @@ def clean_reply(text: str) -> str:
     while (letters := _FLAG_LETTERS.search(text)) and len(letters[0]) % 2:  # two letters make a flag, one is half of it
         text = _TAIL.sub("", text[:-1])
     return text
-
-
-def printable(text: str) -> str:
-    """Return text without control characters: a reply must not move the cursor or recolour the user's terminal."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 class TokenPicker(LogitsProcessor):

@@ -14,9 +14,8 @@ import regex
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from orpo.chat_model.chat_template import Message, encode_prompt, reply_end_ids
+from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
 from orpo.chat_model.generation import (
-    Sampling,
     TokenPicker,
     check_context,
     clean_reply,
@@ -24,6 +23,8 @@ from orpo.chat_model.generation import (
     row_keys,
     run_batch,
 )
+from orpo.records.messages import Message
+from orpo.records.replies import Sampling
 
 _GRAPHEME = regex.compile(r"\X")
 _REPLACEMENT = "\ufffd"

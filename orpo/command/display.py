@@ -4,6 +4,7 @@ The consoles read no markup and no `:emoji:` codes: what they print is mostly te
 out as it is. Style with `style=` or a `rich.text.Text`.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,18 @@ console_err: Final = Console(stderr=True, markup=False, emoji=False, highlight=F
 """Progress, notes and errors."""
 
 _LINE_EVERY_SECONDS = 10.0
+# Escape sequences whole; other control characters but tab and newline; what reorders text in sight (bidi controls);
+# separators that some terminals take for a line end; half a surrogate pair, which cannot be written.
+_UNSAFE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|[ -/]*[0-~])"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    "|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return text that is safe to show: others' text must not move the cursor, recolour or reorder what is seen."""
+    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 class Advance(Protocol):

@@ -10,13 +10,45 @@
 Library code raises these and never exits; only `orpo.command.run_command` turns them into an exit code.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
 class OrpoError(Exception):
-    """An expected failure; its message is one line for the user."""
+    """An expected failure; its message is one line for the user.
+
+    Attributes:
+        setting: The settings field whose value the message begins with, such as `max_new_tokens`; empty for none.
+            Library code names the field; `for_command` makes a flag of it.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        """Keep the message, which begins with the setting's value where a setting is named."""
+        super().__init__(message)
+        self.setting = setting
+
+    def __str__(self) -> str:
+        """Return the message, with the setting named as a field."""
+        message = str(self.args[0])
+        return f"{self.setting} {message}" if self.setting else message
+
+    def for_command(self) -> str:
+        """Return the message, with the setting named as the flag that gives it."""
+        return f"--{self.setting.replace('_', '-')} {self.args[0]}" if self.setting else str(self)
+
+
+@contextmanager
+def setting_named(name: str, *, instead_of: str) -> Iterator[None]:
+    """Name another setting in errors of the block, where a command gives it a name of its own (`emoji_model`)."""
+    try:
+        yield
+    except OrpoError as problem:
+        if problem.setting == instead_of:
+            problem.setting = name
+        raise
 
 
 class SettingsError(OrpoError):

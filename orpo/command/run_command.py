@@ -105,7 +105,7 @@ def _run(main: Callable[[list[str]], int | None], arguments: list[str], verbose:
     except OrpoError as problem:
         if verbose:
             traceback.print_exc()
-        _say(f"error: {problem}", problem)
+        _say(f"error: {problem.for_command()}", problem)
         return problem.exit_code
     except BrokenPipeError as problem:
         if _stdout_is_closed():

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from orpo.chat_model.chat_template import Message, encode_prompt, with_system
-from orpo.chat_model.generation import Sampling, check_context, context_length, printable
+from orpo.chat_model.chat_template import encode_prompt
+from orpo.chat_model.generation import check_context, context_length
 from orpo.chat_model.streaming import stream_reply
+from orpo.command.display import printable
 from orpo.command.errors import InputError
+from orpo.records.messages import Message, with_system
+from orpo.records.replies import Sampling
 
 HELP = (
     "/reset forgets the conversation, /base and /tuned choose the model, /quit or Ctrl-D leaves, Ctrl-C stops a reply"

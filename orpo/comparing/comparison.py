@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from orpo.chat_model.chat_template import encode_text, user_message, with_system
-from orpo.chat_model.generation import Reply, Sampling, generate_replies, score_replies
+from orpo.chat_model.chat_template import encode_text
+from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.log_probs import completion_log_probs
+from orpo.records.messages import user_message, with_system
 from orpo.records.prompts import OUT_OF_PLACE, Prompt
+from orpo.records.replies import Reply, Sampling
 from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, mean_scores
+from orpo.scoring.replies import score_replies
 
 BASE: Final = "base"
 TUNED: Final = "tuned"
@@ -153,7 +156,7 @@ def compare(
             )
             seconds = time.perf_counter() - started
             perplexity = measure_perplexity(model, tokenizer, texts, batch_size=batch_size) if texts else None
-        reports = score_replies(scorer, conversations, replies)
+        reports = score_replies(scorer, conversations, [reply.text for reply in replies])
         categories = [prompt.category for prompt in prompts]
         return Side(name, replies, reports, measure_replies(replies, seconds, perplexity, reports, categories))
 

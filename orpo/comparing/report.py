@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orpo.chat_model.generation import printable
-from orpo.command.display import console_out
+from orpo.command.display import console_out, printable
 from orpo.comparing.comparison import Comparison, Measures
 from orpo.comparing.picture import draw_comparison
 from orpo.scoring import DEFAULT_SCORER, count_emojis

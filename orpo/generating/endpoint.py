@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from orpo.chat_model.chat_template import Message
-from orpo.chat_model.generation import Sampling, printable
+from orpo.command.display import printable
 from orpo.command.errors import ModelError, SettingsError
 from orpo.generating.addresses import mask_userinfo
-from orpo.generating.reply_store import StoredReply
+from orpo.records.messages import Message
+from orpo.records.replies import Reply, Sampling
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _NEW_LIMIT_NAME = "max_completion_tokens"  # reasoning models of OpenAI's know max_tokens by this name only
@@ -56,7 +56,7 @@ class Endpoint:
             api_key=key or "none", base_url=address, timeout=timeout_seconds, max_retries=retries
         )
 
-    def reply(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> StoredReply:
+    def reply(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """Return the endpoint's answer; CallFailed for this prompt, ModelError where no call can succeed."""
         import openai
 
@@ -118,7 +118,7 @@ class Endpoint:
         )
 
     @staticmethod
-    def _read(answer: Any) -> StoredReply:
+    def _read(answer: Any) -> Reply:
         choice = answer.choices[0]
         text = choice.message.content
         if text is not None and not isinstance(text, str):
@@ -126,4 +126,4 @@ class Endpoint:
         tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
         # Half a surrogate pair cannot be written as UTF-8 by anyone.
         clean = (text or "").encode("utf-8", "replace").decode("utf-8").strip()
-        return StoredReply(clean, choice.finish_reason != "length", tokens if isinstance(tokens, int) else 0)
+        return Reply(clean, choice.finish_reason != "length", tokens if isinstance(tokens, int) else 0)

@@ -12,9 +12,9 @@ from distilabel.steps import GeneratorStep, Step, StepInput
 from distilabel.steps.tasks import TextGeneration
 from pydantic import PrivateAttr
 
-from orpo.chat_model.chat_template import system_message, with_system
 from orpo.generating.thread_pipeline import ThreadPipeline
 from orpo.generating.writers import WriterSpec, WritingRun, make_llm
+from orpo.records.messages import system_message, with_system
 from orpo.records.prompts import Prompt
 from orpo.scoring import get_scorer
 

@@ -9,11 +9,11 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from orpo.command.errors import OutputError
+from orpo.records.replies import Reply
 
 STORE_NAME: Final = "replies.sqlite"
 
@@ -22,21 +22,6 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, model TEXT NOT NULL, reply TEXT NOT NULL, "
     "finished INTEGER NOT NULL, tokens INTEGER NOT NULL)"
 )
-
-
-@dataclass(frozen=True)
-class StoredReply:
-    """An answer of a writer.
-
-    Attributes:
-        text: The reply; may be empty, when the model ended at once.
-        finished: Whether the model ended it, rather than the length limit.
-        tokens: How many tokens were generated; 0 where an endpoint does not say.
-    """
-
-    text: str
-    finished: bool
-    tokens: int
 
 
 def reply_key(
@@ -72,9 +57,9 @@ class ReplyStore:
             count: int = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
         return count
 
-    def find(self, keys: Sequence[str]) -> dict[str, StoredReply]:
+    def find(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Return the answers that are there, by key."""
-        found: dict[str, StoredReply] = {}
+        found: dict[str, Reply] = {}
         try:
             with self._lock:
                 for start in range(0, len(keys), 500):  # SQLite takes 999 parameters at least
@@ -82,12 +67,12 @@ class ReplyStore:
                     marks = ",".join("?" * len(part))
                     query = f"SELECT key, reply, finished, tokens FROM replies WHERE key IN ({marks})"
                     for key, text, finished, tokens in self._connection.execute(query, list(part)):
-                        found[key] = StoredReply(text, bool(finished), tokens)
+                        found[key] = Reply(text, bool(finished), tokens)
         except sqlite3.Error as problem:
             raise self._as_output_error(problem) from problem
         return found
 
-    def add(self, model: str, replies: Iterable[tuple[str, StoredReply]], *, replace: bool = False) -> None:
+    def add(self, model: str, replies: Iterable[tuple[str, Reply]], *, replace: bool = False) -> None:
         """Put answers on disk, all or none; the first answer to a key stays unless new ones are to replace it."""
         insert = f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO replies VALUES (?, ?, ?, ?, ?)"
         rows = [(key, model, reply.text, int(reply.finished), reply.tokens) for key, reply in replies]

@@ -14,12 +14,14 @@ from typing import Any, Final
 from distilabel.models.llms import LLM
 from pydantic import PrivateAttr
 
-from orpo.chat_model.chat_template import Message, encode_prompt
-from orpo.chat_model.generation import Sampling, context_length, generate_replies
+from orpo.chat_model.chat_template import encode_prompt
+from orpo.chat_model.generation import context_length, generate_replies
 from orpo.command.errors import ModelError
 from orpo.generating.endpoint import CallFailed, Endpoint
 from orpo.generating.local_models import LoadedModels
-from orpo.generating.reply_store import ReplyStore, StoredReply, reply_key
+from orpo.generating.reply_store import ReplyStore, reply_key
+from orpo.records.messages import Message
+from orpo.records.replies import Reply, Sampling
 
 ENDPOINT_PREFIX: Final = "openai:"
 TOO_LONG: Final = "prompt too long"
@@ -109,23 +111,23 @@ class StoredLLM(LLM):  # type: ignore[misc]
         if num_generations != 1:
             raise NotImplementedError("a writer gives one reply for each prompt")
         keys = [self._key(messages) for messages in inputs]
-        answers: dict[str, StoredReply | str] = {}
+        answers: dict[str, Reply | str] = {}
         if self._run.reuse:
             answers.update(self._run.store.find(keys))
             self._run.count(self.writer, sum(key in answers for key in keys), reused=True)
         missing = {key: messages for key, messages in zip(keys, inputs, strict=True) if key not in answers}
         for part in self._ask(list(missing.items())):
-            good = [(key, answer) for key, answer in part if isinstance(answer, StoredReply)]
+            good = [(key, answer) for key, answer in part if isinstance(answer, Reply)]
             self._keep(good)
             answers.update(part)
             self._run.count(self.writer, len(part))
         return [_as_distilabel(answers[key]) for key in keys]
 
-    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, StoredReply | str]]]:
+    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, Reply | str]]]:
         """Yield (key, answer) in parts as they come; an answer that is text is the reason of a failure."""
         raise NotImplementedError
 
-    def _keep(self, answers: list[tuple[str, StoredReply]]) -> None:
+    def _keep(self, answers: list[tuple[str, Reply]]) -> None:
         """Put answers on disk; those that were not to be reused give way to the new ones."""
         self._run.store.add(self._identity, answers, replace=not self._run.reuse)
 
@@ -149,7 +151,7 @@ class LocalLLM(StoredLLM):
         """Let go of the model."""
         self._loaded = None
 
-    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, StoredReply | str]]]:
+    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, Reply | str]]]:
         limit = context_length(self._loaded.model)
         room = None if limit is None else limit - self._run.sampling.max_new_tokens
         short: list[tuple[str, list[Message]]] = []
@@ -161,7 +163,7 @@ class LocalLLM(StoredLLM):
         for start in range(0, len(short), self._run.batch_size):
             yield self._generate(short[start : start + self._run.batch_size])
 
-    def _generate(self, requests: list[tuple[str, list[Message]]]) -> list[tuple[str, StoredReply | str]]:
+    def _generate(self, requests: list[tuple[str, list[Message]]]) -> list[tuple[str, Reply | str]]:
         run, loaded = self._run, self._loaded
         # One batch at a time for each model: two at once would need twice the memory and no less time.
         with loaded.lock:
@@ -178,10 +180,7 @@ class LocalLLM(StoredLLM):
                 )
             finally:
                 hook.remove()
-        return [
-            (key, StoredReply(reply.text, reply.finished, reply.tokens))
-            for (key, _), reply in zip(requests, replies, strict=True)
-        ]
+        return [(key, reply) for (key, _), reply in zip(requests, replies, strict=True)]
 
 
 class EndpointLLM(StoredLLM):
@@ -204,9 +203,9 @@ class EndpointLLM(StoredLLM):
         if self._endpoint is not None:
             self._endpoint.close()
 
-    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, StoredReply | str]]]:
+    def _ask(self, requests: list[tuple[str, list[Message]]]) -> Iterator[list[tuple[str, Reply | str]]]:
         waiting: queue.SimpleQueue[tuple[str, list[Message]]] = queue.SimpleQueue()
-        answered: queue.SimpleQueue[tuple[str, StoredReply | str | Exception]] = queue.SimpleQueue()
+        answered: queue.SimpleQueue[tuple[str, Reply | str | Exception]] = queue.SimpleQueue()
         for request in requests:
             waiting.put(request)
         # Daemons: Ctrl-C must not wait for the slowest call.
@@ -237,7 +236,7 @@ class EndpointLLM(StoredLLM):
         late = []
         while not answered.empty():
             key, answer = answered.get()
-            if isinstance(answer, StoredReply):
+            if isinstance(answer, Reply):
                 late.append((key, answer))
         if late:
             self._keep(late)
@@ -257,16 +256,16 @@ class EndpointLLM(StoredLLM):
                 answered.put((key, problem))
                 return
 
-    def _next(self, answered: Any) -> tuple[str, StoredReply | str | Exception]:
+    def _next(self, answered: Any) -> tuple[str, Reply | str | Exception]:
         while True:
             self._run.check_stop()
             try:
-                answer: tuple[str, StoredReply | str | Exception] = answered.get(timeout=0.1)
+                answer: tuple[str, Reply | str | Exception] = answered.get(timeout=0.1)
                 return answer
             except queue.Empty:
                 continue
 
-    def _note_failure(self, answer: StoredReply | str) -> None:
+    def _note_failure(self, answer: Reply | str) -> None:
         self._failures_in_a_row = self._failures_in_a_row + 1 if isinstance(answer, str) else 0
         if self._failures_in_a_row >= _HOPELESS_FAILURES:
             raise ModelError(
@@ -286,8 +285,8 @@ def make_llm(spec: WriterSpec, run: WritingRun) -> StoredLLM:
     return llm
 
 
-def _as_distilabel(answer: StoredReply | str) -> dict[str, Any]:
-    reply, failure = (StoredReply("", False, 0), answer) if isinstance(answer, str) else (answer, "")
+def _as_distilabel(answer: Reply | str) -> dict[str, Any]:
+    reply, failure = (Reply("", False, 0), answer) if isinstance(answer, str) else (answer, "")
     return {
         "generations": [reply.text],
         "statistics": {"input_tokens": [0], "output_tokens": [reply.tokens]},

@@ -10,18 +10,9 @@ from orpo.chat_model.chat_template import (
     render_prompt,
     reply_end_ids,
     turn_end_id,
-    user_message,
-    with_system,
 )
 from orpo.command.errors import ModelError
-
-
-def test_a_system_prompt_comes_first_and_replaces_an_earlier_one() -> None:
-    once = with_system("Be brief.", user_message("Hi"))
-    assert [message["role"] for message in once] == ["system", "user"]
-    assert with_system("Be long.", once)[0]["content"] == "Be long."
-    assert with_system("Be long.", once)[1:] == user_message("Hi")
-    assert with_system(None, once) == with_system("  ", once) == once
+from orpo.records.messages import user_message, with_system
 
 
 def test_a_prompt_is_rendered_once_up_to_the_reply(tokenizer: Any) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from orpo.chat_model.chat_template import user_message
-from orpo.chat_model.generation import Sampling, generate_replies
+from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.loading import (
     EMBEDDED,
     adapter_base_name,
@@ -24,6 +23,8 @@ from orpo.chat_model.loading import (
     resolve_dtype,
 )
 from orpo.command.errors import InputError, ModelError, OrpoError, SettingsError
+from orpo.records.messages import user_message
+from orpo.records.replies import Sampling
 
 CPU = torch.device("cpu")
 

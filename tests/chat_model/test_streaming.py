@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import regex
 
-from orpo.chat_model.chat_template import user_message
-from orpo.chat_model.generation import Sampling, generate_replies
+from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.streaming import WholeCharacters, stream_reply
 from orpo.command.errors import InputError
+from orpo.records.messages import user_message
+from orpo.records.replies import Sampling
 from orpo.scoring import find_emojis
 
 EMOJIS = ["👨‍👩‍👧‍👦", "🇫🇷", "👍🏽", "1️⃣", "❤️‍🔥", "❤️", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "🙂", "🏳️‍🌈", "👩🏿‍🚀"]

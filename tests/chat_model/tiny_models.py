@@ -12,8 +12,9 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from orpo.chat_model.chat_template import encode_prompt, encode_text, user_message
+from orpo.chat_model.chat_template import encode_prompt, encode_text
 from orpo.chat_model.loading import prepare_tokenizer
+from orpo.records.messages import user_message
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

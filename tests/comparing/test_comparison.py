@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from orpo.chat_model.chat_template import encode_text
-from orpo.chat_model.generation import Reply, Sampling
 from orpo.comparing.comparison import (
     Comparison,
     choose_prompts,
@@ -20,6 +19,7 @@ from orpo.comparing.comparison import (
     repeats_itself,
 )
 from orpo.records.prompts import Prompt, embedded_prompts
+from orpo.records.replies import Reply, Sampling
 from orpo.scoring import count_emojis
 
 PROMPTS = [Prompt("a", "hello", "small_talk"), Prompt("b", "how are you"), Prompt("c", "good news")]

@@ -10,13 +10,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from orpo.chat_model.chat_template import user_message
-from orpo.chat_model.generation import Reply, score_replies
 from orpo.comparing.comparison import Comparison, Side, measure_replies
 from orpo.comparing.picture import draw_comparison, wrap_text
 from orpo.comparing.report import print_side_by_side, print_summary, summary_lines, write_report
+from orpo.records.messages import user_message
 from orpo.records.prompts import Prompt
+from orpo.records.replies import Reply
 from orpo.scoring import get_scorer
+from orpo.scoring.replies import score_replies
 
 SVG = "{http://www.w3.org/2000/svg}"
 WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧‍👦 🇫🇷"
@@ -24,7 +25,7 @@ WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧�
 
 def side(name: str, texts: list[str], perplexity: float | None = None, categories: Sequence[str] = ()) -> Side:
     replies = [Reply(text, True, 5) for text in texts]
-    reports = score_replies("tasteful", [user_message("I got the job!") for _ in texts], replies)
+    reports = score_replies("tasteful", [user_message("I got the job!") for _ in texts], texts)
     return Side(name, replies, reports, measure_replies(replies, 1.0, perplexity, reports, categories))
 
 

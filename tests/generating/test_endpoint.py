@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orpo.chat_model.generation import Sampling
 from orpo.command.errors import ModelError
 from orpo.generating.addresses import mask_userinfo
 from orpo.generating.endpoint import CallFailed, Endpoint
+from orpo.records.replies import Sampling
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -51,7 +51,7 @@ def test_a_refused_call_gives_the_endpoints_reason_but_no_key(
     monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
     endpoint = Endpoint("one", chat_server.url, timeout_seconds=20, retries=0)
     chat_server.script = lambda *_: refusal(parts, 400, "no\x1b[2J\nlogprobs for very-secret, sk-12**34. " + "x" * 500)
-    with pytest.raises(CallFailed, match=r"^HTTP 400: no\ufffd\[2J logprobs for \*\*\*, \*\*\* x+…$") as caught:
+    with pytest.raises(CallFailed, match=r"^HTTP 400: no\ufffd logprobs for \*\*\*, \*\*\* x+…$") as caught:
         endpoint.reply(MESSAGES, Sampling(), 0)
     assert len(str(caught.value)) <= len("HTTP 400: ") + 120
     chat_server.script = lambda *_: refusal(parts, 404, "The model `one` does not exist")

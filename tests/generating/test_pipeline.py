@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from orpo.chat_model.generation import Sampling, generate_replies
+from orpo.chat_model.generation import generate_replies
 from orpo.command.errors import ModelError
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.pipeline import WrittenPrompt, write_replies
 from orpo.generating.reply_store import ReplyStore
 from orpo.generating.writers import WriterSpec, WritingRun
 from orpo.records.prompts import Prompt, embedded_prompts
+from orpo.records.replies import Sampling
 
 # distilabel 1.5.3 reads pydantic's fields in ways that pydantic has deprecated; nothing of ours can help it.
 pytestmark = [

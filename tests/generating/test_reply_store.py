@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 
 from orpo.command.errors import OutputError
-from orpo.generating.reply_store import ReplyStore, StoredReply, reply_key
+from orpo.generating.reply_store import ReplyStore, reply_key
+from orpo.records.replies import Reply
 
 
 def test_what_is_added_is_found_after_reopening(tmp_path: Path) -> None:
     store = ReplyStore(tmp_path / "new" / "replies.sqlite")
-    replies = {f"k{number}": StoredReply(f"reply {number} 👨‍👩‍👧‍👦", number % 2 == 0, number) for number in range(1200)}
+    replies = {f"k{number}": Reply(f"reply {number} 👨‍👩‍👧‍👦", number % 2 == 0, number) for number in range(1200)}
     store.add("model", replies.items())
-    store.add("model", [("k1", StoredReply("another", True, 1))])
+    store.add("model", [("k1", Reply("another", True, 1))])
     store.close()
     again = ReplyStore(tmp_path / "new" / "replies.sqlite")
     assert len(again) == 1200
     assert again.find([*replies, "unknown"]) == replies
-    again.add("model", [("k1", StoredReply("another", True, 1))], replace=True)
+    again.add("model", [("k1", Reply("another", True, 1))], replace=True)
     assert again.find(["k1"])["k1"].text == "another" and len(again) == 1200
     again.close()
 
@@ -46,13 +47,13 @@ def test_threads_and_processes_write_at_once_without_loss(tmp_path: Path) -> Non
     code = (
         "import sys; from pathlib import Path; from orpo.generating.reply_store import *\n"
         "s = ReplyStore(Path(sys.argv[1]))\n"
-        "for n in range(100): s.add('m', [(f'p{n}', StoredReply('x', True, 1))])\n"
+        "for n in range(100): s.add('m', [(f'p{n}', Reply('x', True, 1))])\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(file)])
 
     def write(name: str) -> None:
         for number in range(100):
-            store.add("m", [(f"{name}{number}", StoredReply("x", True, 1))])
+            store.add("m", [(f"{name}{number}", Reply("x", True, 1))])
 
     threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
     for thread in threads:
@@ -69,7 +70,7 @@ def test_a_killed_writer_leaves_every_finished_answer(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from orpo.generating.reply_store import *\n"
         "s = ReplyStore(Path(sys.argv[1]))\n"
-        "for n in range(10): s.add('m', [(f'k{n}', StoredReply('x', True, 1))])\n"
+        "for n in range(10): s.add('m', [(f'k{n}', Reply('x', True, 1))])\n"
         "s._connection.execute('BEGIN IMMEDIATE')\n"
         "s._connection.execute(\"INSERT INTO replies VALUES ('half', 'm', 'x', 1, 1)\")\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -95,11 +96,11 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(tmp_path: Path) 
         "import resource, signal, sys; from pathlib import Path; from orpo.generating.reply_store import *\n"
         "from orpo.command.errors import OutputError\n"
         "s = ReplyStore(Path(sys.argv[1]))\n"
-        "s.add('m', [('first', StoredReply('x', True, 1))])\n"
+        "s.add('m', [('first', Reply('x', True, 1))])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         "try:\n"
-        "    s.add('m', [(f'k{n}', StoredReply('x' * 1000, True, 1)) for n in range(200)])\n"
+        "    s.add('m', [(f'k{n}', Reply('x' * 1000, True, 1)) for n in range(200)])\n"
         "except OutputError as problem: print(problem)\n"
         "assert list(s.find(['first', 'k0'])) == ['first']\n"
     )

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from orpo.chat_model.chat_template import Message, last_message, system_message
-from orpo.chat_model.generation import Reply, Sampling, generate_replies, score_replies
+from orpo.chat_model.generation import generate_replies
+from orpo.records.messages import Message, last_message, system_message
+from orpo.records.replies import Reply, Sampling
 from orpo.scoring import ScoreReport, count_emojis, get_scorer, mean_scores
+from orpo.scoring.replies import score_replies
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
 from orpo.training.watching.monitors import StopRequest, TensorBoardMonitor
@@ -90,7 +92,7 @@ class ReplyProbe(TrainerCallback):
     def _emoji_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
         if not replies:
             return {}
-        reports = score_replies(self._settings.scorer, self._conversations, replies)
+        reports = score_replies(self._settings.scorer, self._conversations, [reply.text for reply in replies])
         self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
         return emoji_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from orpo.chat_model.generation import Reply
 from orpo.command.errors import TrainingError
+from orpo.records.replies import Reply
 from orpo.training.watching.monitors import FiniteGuard, StopRequest, TensorBoardMonitor, ThroughputMonitor
 from orpo.training.watching.reply_probe import emoji_figures
 
