@@ -104,7 +104,7 @@ def _suggest(settings: ScoreSettings) -> int:
         console_out.print(_marked(item.reply), soft_wrap=True)
         for pick in picks:
             console_out.print(
-                f"  {pick.emoji}  {pick.value:.2f}  {_printable(pick.reason)}", markup=False, soft_wrap=True
+                f"  {pick.emoji}  {pick.value:.2f}  {printable(pick.reason)}", markup=False, soft_wrap=True
             )
         if not picks:
             console_out.print("  none is in place")
