@@ -330,7 +330,7 @@ def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferenceP
     columns = ["means per reply", "with an emoji", "emojis", "score", "words", "most words"]
     rows = [
         [name, f"{side['emoji_rate']:.1%}", round(side["mean_emojis"], 2), round(side["mean_score"], 2),
-         round(side["mean_words"], 1), int(side["longest_words"])]
+         round(side["mean_words"], 1), side["max_words"]]
         for name, side in metrics["sides"].items()
     ]  # fmt: skip
     print_table(columns, rows)

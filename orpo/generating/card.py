@@ -23,7 +23,7 @@ def write_card(
     pairs: Sequence[PreferencePair],
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    sides: Mapping[str, Mapping[str, float]],
+    sides: Mapping[str, Mapping[str, Any]],
     dropped: Mapping[str, int],
 ) -> str:
     """Return the card's text, in Markdown."""
@@ -60,7 +60,7 @@ def _columns() -> str:
     )
 
 
-def _sides(sides: Mapping[str, Mapping[str, float]]) -> str:
+def _sides(sides: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| side | with an emoji | emojis per reply | score | words per reply |", "|---|---|---|---|---|"]
     for name, side in sides.items():
         rate, emojis, score, words = (side[key] for key in ("emoji_rate", "mean_emojis", "mean_score", "mean_words"))

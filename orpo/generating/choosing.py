@@ -3,13 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Protocol
 
 from orpo.records.pairs import PreferencePair
 from orpo.records.prompts import Prompt
-from orpo.scoring import count_emojis
+from orpo.scoring.measures import measure_replies
 
 
 class ScoredReply(Protocol):
@@ -132,19 +132,9 @@ def spread(pairs: Sequence[PreferencePair], count: int) -> list[PreferencePair]:
     return list(pairs[step // 2 :: step][:count])
 
 
-def measure_side(texts: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
-    """Return what is worth knowing of one side's replies: emojis, score and length."""
-    if not texts:
-        return {"emoji_rate": 0.0, "mean_emojis": 0.0, "mean_score": 0.0, "mean_words": 0.0, "longest_words": 0.0}
-    emojis = [count_emojis(text) for text in texts]
-    words = [len(text.split()) for text in texts]
-    return {
-        "emoji_rate": fmean(count > 0 for count in emojis),
-        "mean_emojis": fmean(emojis),
-        "mean_score": fmean(scores),
-        "mean_words": fmean(words),
-        "longest_words": float(max(words)),
-    }
+def measure_side(texts: Sequence[str], scores: Sequence[float]) -> dict[str, Any]:
+    """Return the measures of one side's replies, and their mean score."""
+    return {**asdict(measure_replies(texts)), "mean_score": fmean(scores) if scores else 0.0}
 
 
 def count_reasons(dropped: Sequence[Dropped]) -> dict[str, int]:

@@ -18,16 +18,18 @@ _ROWS = (
     ("eval_loss", "evaluation loss"),
     ("eval_rewards/margins", "evaluation margin"),
     ("eval_rewards/accuracies", "evaluation, chosen preferred"),
-    ("emoji/rate", "replies with an emoji"),
-    ("emoji/mean_per_reply", "emojis per reply"),
-    ("emoji/most_in_a_reply", "most emojis in a reply"),
+    ("replies/emoji_rate", "replies with an emoji"),
+    ("replies/mean_emojis", "emojis per reply"),
+    ("replies/max_emojis", "most emojis in a reply"),
+    ("replies/commonest_share", "share of the commonest emoji"),
+    ("replies/repeated_share", "replies that repeat themselves"),
     ("score/total", "score of the replies"),
-    ("replies/finished", "replies that end by themselves"),
+    ("replies/finished_share", "replies that end by themselves"),
     ("reward/chosen", "R(chosen)"),
     ("reward/rejected", "R(rejected)"),
     ("reward/sampled", "R(sampled)"),
 )
-_SHARES = ("accuracies", "emoji/rate", "replies/finished")
+_SHARES = ("accuracies", "replies/emoji_rate", "_share")
 
 
 def run_metrics(history: History) -> dict[str, Any]:

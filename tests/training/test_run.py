@@ -72,7 +72,7 @@ def test_a_run_leaves_adapter_tokenizer_card_record_and_checkpoints(finished: tu
     assert newest_adapter(folder.parent) == folder
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["facts"]["steps"] == 8 and record["data_fingerprint"] and record["device"] == "cpu"
-    assert record["metrics"]["emoji/rate"].keys() == {"first", "last"}
+    assert record["metrics"]["replies/emoji_rate"].keys() == {"first", "last"}
     assert "R(chosen)" in (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -95,10 +95,10 @@ def test_tensorboard_holds_losses_rewards_emoji_rate_and_replies(finished: tuple
     names = ("loss", "nll_loss", "log_odds_ratio", "learning_rate", "grad_norm", "tokens_per_second")
     rewards = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
     assert {f"train/{name}" for name in (*names, *rewards)} <= scalars
-    assert {"eval/loss", "eval/rewards/margins", "emoji/rate", "reward/chosen", "reward/sampled"} <= scalars
+    assert {"eval/loss", "eval/rewards/margins", "replies/emoji_rate", "reward/chosen", "reward/sampled"} <= scalars
     parts = get_scorer("tasteful").explain("Well done! 🎉", "I passed my exam!").parts
     assert {f"score/{name}" for name in ("total", *parts)} <= scalars
-    assert [event.step for event in events.Scalars("emoji/rate")] == [0, 4, 8]
+    assert [event.step for event in events.Scalars("replies/emoji_rate")] == [0, 4, 8]
     assert [event.step for event in events.Scalars("eval/loss")] == [0, 4, 8]
     assert "replies/text_summary" in events.Tags()["tensors"]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from orpo.chat_model.generation import generate_replies
 from orpo.records.messages import Message, last_message, system_message
 from orpo.records.replies import Reply, Sampling
-from orpo.scoring import ScoreReport, count_emojis, get_scorer, mean_scores
+from orpo.scoring import ScoreReport, get_scorer, mean_scores
+from orpo.scoring.measures import measure_replies
 from orpo.scoring.replies import score_replies
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
@@ -20,6 +21,7 @@ from orpo.training.watching.reward import ReferenceModel, rewards
 
 _SHOWN_REPLIES = 12
 _BATCH_SIZE = 64
+_WATCHED = ("emoji_rate", "mean_emojis", "max_emojis", "commonest_share", "repeated_share", "distinct_share")
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,19 @@ class ReplyProbe(TrainerCallback):
                 model, self._tokenizer, prompts, self._sampling, seed=self._settings.seed, batch_size=_BATCH_SIZE
             )
             count = len(self._conversations)
-            figures = {**self._emoji_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
+            figures = {**self._reply_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
         if not figures:
             return
         self._board.scalars(step, figures)
         # The history is saved with each checkpoint, so a resumed run still knows what was before.
         state.log_history.append({**figures, "step": step})
 
-    def _emoji_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
+    def _reply_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
         if not replies:
             return {}
         reports = score_replies(self._settings.scorer, self._conversations, [reply.text for reply in replies])
         self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
-        return emoji_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
+        return reply_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 
     def _reward_figures(self, model: Any, replies: Sequence[Reply]) -> dict[str, float]:
         if not replies:
@@ -123,16 +125,11 @@ class ReplyProbe(TrainerCallback):
         return [*ids, pair.tokens.chosen_ids[-1]] if reply.finished or not ids else ids
 
 
-def emoji_figures(replies: Sequence[Reply]) -> dict[str, float]:
+def reply_figures(replies: Sequence[Reply]) -> dict[str, float]:
     """Return how the replies use emojis, and how many of them the model ended itself."""
-    counts = [count_emojis(reply.text) for reply in replies]
-    return {
-        "emoji/rate": sum(count > 0 for count in counts) / len(counts),
-        "emoji/mean_per_reply": sum(counts) / len(counts),
-        "emoji/most_in_a_reply": float(max(counts)),
-        "replies/finished": sum(reply.finished for reply in replies) / len(replies),
-        "replies/distinct": len({reply.text for reply in replies}) / len(replies),
-    }
+    measures = asdict(measure_replies([reply.text for reply in replies]))
+    figures = {f"replies/{name}": float(measures[name]) for name in _WATCHED}
+    return figures | {"replies/finished_share": sum(reply.finished for reply in replies) / len(replies)}
 
 
 def _as_table(conversations: Sequence[list[Message]], replies: Sequence[Reply], reports: Sequence[ScoreReport]) -> str:

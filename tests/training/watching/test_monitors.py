@@ -12,7 +12,7 @@ from transformers import TrainerControl, TrainerState
 from orpo.command.errors import TrainingError
 from orpo.records.replies import Reply
 from orpo.training.watching.monitors import FiniteGuard, StopRequest, TensorBoardMonitor, ThroughputMonitor
-from orpo.training.watching.reply_probe import emoji_figures
+from orpo.training.watching.reply_probe import reply_figures
 
 
 def arguments(**changes: Any) -> Any:
@@ -75,12 +75,14 @@ def test_throughput_counts_only_the_time_of_steps(tmp_path: Any, monkeypatch: py
     assert state.log_history[-1]["tokens_per_second"] == pytest.approx(50)
 
 
-def test_emoji_figures_by_hand() -> None:
+def test_reply_figures_by_hand() -> None:
     replies = [Reply("Hi 🎉🎉", True, 4), Reply("Hi", True, 2), Reply("Hi", False, 9), Reply("Yes 😊", True, 3)]
-    assert emoji_figures(replies) == {
-        "emoji/rate": 0.5,
-        "emoji/mean_per_reply": 0.75,
-        "emoji/most_in_a_reply": 2.0,
-        "replies/finished": 0.75,
-        "replies/distinct": 0.75,
+    assert reply_figures(replies) == {
+        "replies/emoji_rate": 0.5,
+        "replies/mean_emojis": 0.75,
+        "replies/max_emojis": 2.0,
+        "replies/commonest_share": 2 / 3,
+        "replies/repeated_share": 0.0,
+        "replies/distinct_share": 0.75,
+        "replies/finished_share": 0.75,
     }

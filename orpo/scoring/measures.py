@@ -1,0 +1,80 @@
+"""How many replies use emojis, counted in one place for the tables, TensorBoard and the report."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from orpo.scoring.emoji_table import normalise_emoji
+from orpo.scoring.finding import find_emojis
+
+_REPEATED_WORDS: Final = 4
+_REPEATED_TIMES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyMeasures:
+    """What several replies come to."""
+
+    replies: int
+    """How many were measured."""
+    emoji_rate: float
+    """Share with at least one emoji."""
+    mean_emojis: float
+    """Emojis a reply."""
+    p95_emojis: int
+    """95 % of the replies hold at most this many."""
+    max_emojis: int
+    """Most emojis in one reply."""
+    different_emojis: int
+    """How many different emojis were written in all."""
+    commonest_emoji: str
+    """The emoji written most often; empty where there is none."""
+    commonest_share: float
+    """Its share of all emojis written; near 1 where one emoji serves for everything."""
+    repeated_share: float
+    """Share in which four words in a row stand three times."""
+    distinct_share: float
+    """Different replies divided by replies; low where one answer serves for everything."""
+    mean_words: float
+    """Words a reply."""
+    max_words: int
+    """Words of the longest reply."""
+
+
+def measure_replies(texts: Sequence[str]) -> ReplyMeasures:
+    """Return the measures of replies' texts; all zero where there are none."""
+    found = [[normalise_emoji(span.text) for span in find_emojis(text)] for text in texts]
+    counts = [len(emojis) for emojis in found]
+    words = [len(text.split()) for text in texts]
+    written = Counter(emoji for emojis in found for emoji in emojis)
+    commonest, times = written.most_common(1)[0] if written else ("", 0)
+    number = max(1, len(texts))
+    return ReplyMeasures(
+        replies=len(texts),
+        emoji_rate=sum(count > 0 for count in counts) / number,
+        mean_emojis=sum(counts) / number,
+        p95_emojis=percentile(counts, 0.95),
+        max_emojis=max(counts, default=0),
+        different_emojis=len(written),
+        commonest_emoji=commonest,
+        commonest_share=times / max(1, sum(counts)),
+        repeated_share=sum(map(repeats_itself, texts)) / number,
+        distinct_share=len(set(texts)) / number,
+        mean_words=sum(words) / number,
+        max_words=max(words, default=0),
+    )
+
+
+def repeats_itself(text: str) -> bool:
+    """Return whether some four words in a row stand at least three times in the text."""
+    words = text.lower().split()
+    starts = range(len(words) - _REPEATED_WORDS + 1)
+    runs = Counter(tuple(words[start : start + _REPEATED_WORDS]) for start in starts)
+    return max(runs.values(), default=0) >= _REPEATED_TIMES
+
+
+def percentile(counts: Sequence[int], share: float) -> int:
+    """Return the smallest count that at least this share of the counts do not exceed; 0 for no counts."""
+    return sorted(counts)[ceil(share * len(counts)) - 1] if counts else 0

@@ -1,0 +1,32 @@
+"""Measures of many replies, by values counted by hand."""
+
+from orpo.scoring.measures import measure_replies, percentile, repeats_itself
+
+
+def test_measures_are_those_counted_by_hand() -> None:
+    """Emojis 0, 1, 3, 1: rate 3/4, mean 5/4; 👋 (in two skin tones), a family, a flag and a keycap are four kinds."""
+    measures = measure_replies(["Plain text.", "Hi 👋", "👨‍👩‍👧 🇫🇷 1️⃣", "Hi 👋🏽"])
+    assert (measures.replies, measures.emoji_rate, measures.mean_emojis, measures.max_emojis) == (4, 0.75, 1.25, 3)
+    assert (measures.different_emojis, measures.commonest_emoji, measures.commonest_share) == (4, "👋", 0.4)
+    assert (measures.mean_words, measures.max_words, measures.distinct_share) == (2.25, 3, 1.0)
+
+
+def test_no_replies_measure_as_nothing() -> None:
+    measures = measure_replies([])
+    assert (measures.replies, measures.emoji_rate, measures.p95_emojis, measures.commonest_share) == (0, 0.0, 0, 0.0)
+    assert measure_replies(["", "Yes."]).commonest_emoji == ""
+
+
+def test_the_percentile_is_the_count_that_95_of_100_replies_keep_to() -> None:
+    """Of 20 replies 19 hold one emoji at most: one spammer does not move the 95th percentile, two of 20 do."""
+    assert percentile([1] * 19 + [30], 0.95) == 1
+    assert percentile([1] * 18 + [30] * 2, 0.95) == 30
+    assert percentile([7], 0.95) == 7
+
+
+def test_repetition_is_four_words_three_times() -> None:
+    assert not repeats_itself("you are so kind " * 2)
+    assert repeats_itself("you are so kind and " * 3)
+    assert repeats_itself("no no no no no no"), "six equal words hold the same four words three times"
+    assert not repeats_itself("no no no no no")
+    assert not repeats_itself("") and not repeats_itself("one two three")
