@@ -24,7 +24,7 @@ from pathlib import Path
 import emoji
 import regex
 
-from orpo.command.tables import print_table
+from orpo.command.display import print_table
 from orpo.scoring import count_emojis, find_emojis, get_scorer, strip_emojis
 
 # The pattern that answers on the web give: no list of sequences, so lone flag letters and bare arrows count too.

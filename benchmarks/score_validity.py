@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the recipes
 
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
-from orpo.command.tables import print_table
+from orpo.command.display import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import emotion_fit, relevance
 from orpo.scoring.meaning import TWEET_WEIGHT, MeaningModel, TextMeaning, meaning_model

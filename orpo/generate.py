@@ -17,8 +17,8 @@ from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.paths import default_data_folder
 from orpo.command.run_command import run_command
+from orpo.command.safe_text import mask_address
 from orpo.command.settings import parse_settings, require, setting
-from orpo.generating.addresses import mask_userinfo
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class GenerateSettings:
             self._check_writer(side)
         if self.base_url is not None and not any(map(self._asks_endpoint, ("emoji", "plain"))):
             raise SettingsError(
-                f"--base-url {mask_userinfo(self.base_url)}: is for an endpoint, and no writer is one; give "
+                f"--base-url {mask_address(self.base_url)}: is for an endpoint, and no writer is one; give "
                 f"--emoji-model {_ENDPOINT}NAME or --plain-model {_ENDPOINT}NAME"
             )
 
@@ -101,10 +101,10 @@ class GenerateSettings:
         if url is not None and self._asks_endpoint(side):
             flag = f"--{side}-base-url" if own else "--base-url"
             is_web = url.startswith(("http://", "https://"))
-            require(is_web, flag, mask_userinfo(url), "must begin with http:// or https://")
+            require(is_web, flag, mask_address(url), "must begin with http:// or https://")
         if own is not None and not self._asks_endpoint(side):
             raise SettingsError(
-                f"--{side}-base-url {mask_userinfo(own)}: is for an endpoint, so give --{side}-model {_ENDPOINT}NAME"
+                f"--{side}-base-url {mask_address(own)}: is for an endpoint, so give --{side}-model {_ENDPOINT}NAME"
             )
 
     def _asks_endpoint(self, side: str) -> bool:
@@ -321,8 +321,8 @@ def _save(
 
 
 def _print_result(out: Path, metrics: dict[str, Any], samples: "list[PreferencePair]") -> None:
-    from orpo.command.display import console_out, printable
-    from orpo.command.tables import print_table
+    from orpo.command.display import console_out, print_table
+    from orpo.command.safe_text import printable
 
     counts = [["prompts", metrics["prompts"]], ["pairs", metrics["pairs"]]]
     counts += [[f"dropped: {reason}", count] for reason, count in metrics["dropped"].items()]

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from orpo.command.display import printable
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.run_command import run_command
+from orpo.command.safe_text import printable
 from orpo.command.settings import parse_settings, setting
 from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer, suggest_emojis
 

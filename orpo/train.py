@@ -22,8 +22,7 @@ def main(argv: list[str]) -> int:
 
     rows = check_and_read(settings)
 
-    from orpo.command.display import console_out
-    from orpo.command.tables import print_table
+    from orpo.command.display import console_out, print_table
     from orpo.training.card import summary_rows
     from orpo.training.run import TENSORBOARD_FOLDER, estimate, train
 

@@ -1,17 +1,18 @@
-"""Progress on stderr, results on stdout.
+"""What the user sees: progress on stderr, results and tables on stdout.
 
 The consoles read no markup and no `:emoji:` codes: what they print is mostly text that a model wrote, and it must come
 out as it is. Style with `style=` or a `rich.text.Text`.
 """
 
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from orpo.command.ranks import is_main_process
 
@@ -22,18 +23,6 @@ console_err: Final = Console(stderr=True, markup=False, emoji=False, highlight=F
 """Progress, notes and errors."""
 
 _LINE_EVERY_SECONDS = 10.0
-# Escape sequences whole; other control characters but tab and newline; what reorders text in sight (bidi controls);
-# separators that some terminals take for a line end; half a surrogate pair, which cannot be written.
-_UNSAFE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|[ -/]*[0-~])"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-    "|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]"
-)
-
-
-def printable(text: str) -> str:
-    """Return text that is safe to show: others' text must not move the cursor, recolour or reorder what is seen."""
-    return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 class Advance(Protocol):
@@ -113,3 +102,22 @@ def _stats_text(stats: dict[str, object]) -> str:
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in stats.items()
     )
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", console: Console | None = None
+) -> None:
+    """Print rows under column names; numbers stand right, and cells come out as they are, without any markup."""
+    table = Table(title=title or None, title_justify="left")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell_text(cell)) for cell in row))
+    (console or console_out).print(table)
+
+
+def _cell_text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

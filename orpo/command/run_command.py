@@ -22,6 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from orpo.command.errors import OrpoError
+from orpo.command.safe_text import mask_text, printable
 
 _EXIT_BUG = 70
 _EXIT_INTERRUPTED = 130
@@ -104,7 +105,7 @@ def _run(main: Callable[[list[str]], int | None], arguments: list[str], verbose:
         return _EXIT_TERMINATED if isinstance(stop, _Terminated) else _EXIT_INTERRUPTED
     except OrpoError as problem:
         if verbose:
-            traceback.print_exc()
+            _print_traceback(problem)
         _say(f"error: {problem.for_command()}", problem)
         return problem.exit_code
     except BrokenPipeError as problem:
@@ -118,7 +119,7 @@ def _run(main: Callable[[list[str]], int | None], arguments: list[str], verbose:
 def _report_failure(problem: Exception, verbose: bool) -> int:
     """Say what the system refused in one line; anything else is a mistake of ours, and its traceback is kept."""
     if verbose:
-        traceback.print_exc()
+        _print_traceback(problem)
     known = describe_failure(problem)
     if known is not None:
         _say(f"error: {known}", problem)
@@ -154,13 +155,22 @@ def _causes(problem: BaseException) -> list[BaseException]:
 def _say(line: str, problem: BaseException) -> None:
     """Print one line, then the notes that outer layers added, such as where unfinished work is kept."""
     with contextlib.suppress(OSError):  # stderr itself may be gone: the exit code has to do then
-        print(" ".join(line.split()), *getattr(problem, "__notes__", []), sep="\n", file=sys.stderr, flush=True)
+        lines = [" ".join(line.split()), *getattr(problem, "__notes__", [])]
+        print(*map(_safe, lines), sep="\n", file=sys.stderr, flush=True)
+
+
+def _safe(text: str) -> str:
+    return printable(mask_text(text))
+
+
+def _print_traceback(problem: BaseException) -> None:
+    sys.stderr.writelines(map(_safe, traceback.format_exception(problem)))
 
 
 def _save_traceback(problem: BaseException) -> str:
     try:
         with tempfile.NamedTemporaryFile("w", prefix="orpo-", suffix=".txt", delete=False, encoding="utf-8") as file:
-            file.writelines(traceback.format_exception(problem))
+            file.writelines(map(_safe, traceback.format_exception(problem)))
         return file.name
     except OSError:
         return "not saved; --verbose prints it"

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -19,11 +18,10 @@ from typing import Any
 from orpo.command.errors import InputError
 from orpo.command.output_folder import RECORD_NAME
 from orpo.command.paths import checkout_folder
+from orpo.command.safe_text import mask_secrets
 from orpo.command.settings import is_settings_class, settings_as_dict
 
 _LIBRARIES = ("orpo", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tokenizers")
-_SECRET_NAME = re.compile(r"(^|_)(api_?key|secret|password|access_token|auth_token|hub_token)$", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
 class RunRecord:
@@ -160,13 +158,6 @@ def settings_as_plain(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def mask_secrets(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with keys, tokens and passwords, also those inside addresses, replaced by `***`."""
-    return {
-        name: "***" if value and _SECRET_NAME.search(name) else _mask_value(value) for name, value in settings.items()
-    }
-
-
 def as_json_value(value: Any) -> Any:
     """Return a value as JSON can hold it: paths as text, NaN and infinity as null, array scalars as numbers."""
     if value is None or isinstance(value, bool | int | str):
@@ -184,14 +175,6 @@ def as_json_value(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays
         return as_json_value(value.tolist())
     return str(value)
-
-
-def _mask_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return _URL_PASSWORD.sub("***", value)
-    if isinstance(value, dict):
-        return mask_secrets(value)
-    return [_mask_value(item) for item in value] if isinstance(value, list) else value
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.generation import check_context, context_length
 from orpo.chat_model.streaming import stream_reply
-from orpo.command.display import printable
 from orpo.command.errors import InputError
+from orpo.command.safe_text import printable
 from orpo.records.messages import Message, with_system
 from orpo.records.replies import Sampling
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orpo.command.display import console_out, printable
+from orpo.command.display import console_out
+from orpo.command.safe_text import printable
 from orpo.comparing.comparison import Comparison, Measures
 from orpo.comparing.picture import draw_comparison
 from orpo.scoring import DEFAULT_SCORER, count_emojis

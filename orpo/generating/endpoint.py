@@ -6,21 +6,18 @@ distilabel's own OpenAI class turns a failed call into a batch of nulls. Here a 
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from orpo.command.display import printable
 from orpo.command.errors import ModelError, SettingsError
-from orpo.generating.addresses import mask_userinfo
+from orpo.command.safe_text import mask_address, mask_text, printable
 from orpo.records.messages import Message
 from orpo.records.replies import Reply, Sampling
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _NEW_LIMIT_NAME = "max_completion_tokens"  # reasoning models of OpenAI's know max_tokens by this name only
 _LONGEST_REASON = 120
-_LIKE_A_KEY = re.compile(r"\bsk-[\w*.-]+")  # endpoints quote the key that they refuse, whole or in part
 _HOPELESS = {401: "refuses the key in OPENAI_API_KEY", 403: "forbids this", 404: "knows no such model or address"}
 
 
@@ -49,7 +46,7 @@ class Endpoint:
             )
         self.model = model
         address = address or "https://api.openai.com/v1"
-        self.address = mask_userinfo(address)
+        self.address = mask_address(address)
         self._secrets = [secret for secret in (key, unquote(urlsplit(address).password or "")) if secret]
         self._limit_name = "max_tokens"
         self._client = openai.OpenAI(
@@ -85,7 +82,7 @@ class Endpoint:
         text = " ".join(printable(said).split()) if isinstance(said, str) else ""
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        text = _LIKE_A_KEY.sub("***", text)
+        text = mask_text(text)
         if len(text) > _LONGEST_REASON:
             text = text[: _LONGEST_REASON - 1] + "…"
         return f": {text}" if text else ""

@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from orpo.command import display as progress
-from orpo.command.display import console_err, console_out, printable, progress_bar
-from orpo.command.tables import print_table
+from orpo.command.display import console_err, console_out, print_table, progress_bar
 
 
 def test_text_of_a_model_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,21 +60,3 @@ def test_results_and_progress_use_different_streams(capsys: pytest.CaptureFixtur
     console_err.print("note")
     shown = capsys.readouterr()
     assert shown.out == "result\n" and shown.err == "note\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\x1b[31mred\x1b[0m", "a\ufffdred\ufffd"),
-        ("\x1b]0;title\x07b", "\ufffdb"),
-        ("\x1b]8;;http://x\x1b\\link", "\ufffdlink"),
-        ("\x1b", "\ufffd"),
-        ("\x9b31m\x08\x00", "\ufffd31m\ufffd\ufffd"),
-        ("one\r\ntwo\tthree\rfour", "one\ntwo\tthree\ufffdfour"),
-        ("user\u202egnp.exe\u202c \u2066x\u2069", "user\ufffdgnp.exe\ufffd \ufffdx\ufffd"),
-        ("half \ud83c", "half \ufffd"),
-        ("🏴󠁧󠁢󠁥󠁮󠁧󠁿 👨‍👩‍👧 ❤️ 10\u202f% \u00a0é", "🏴󠁧󠁢󠁥󠁮󠁧󠁿 👨‍👩‍👧 ❤️ 10\u202f% \u00a0é"),
-    ],
-)
-def test_text_of_others_cannot_move_the_cursor_or_reorder_what_is_seen(text: str, shown: str) -> None:
-    assert printable(text) == shown

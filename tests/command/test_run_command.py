@@ -74,6 +74,15 @@ def test_a_mistake_of_ours_keeps_its_traceback_in_a_file(tmp_path: Path) -> None
     assert str(saved) in done.stderr and "Traceback" in saved.read_text()
 
 
+def test_an_error_line_cannot_steer_the_terminal_or_give_a_secret_away(tmp_path: Path) -> None:
+    """A column's name, a template's message or an address came out as it was, escape sequences and password too."""
+    text = r"column \x1b]0;title\x07 \u202e of http://me:word@host/?api_key=abc\n\x85"
+    done = run(tmp_path, f"raise InputError('{text}')")
+    assert done.stderr == "error: column \ufffd \ufffd of http://***@host/?api_key=***\n"
+    verbose = run(tmp_path, f"raise InputError('{text}')", "--verbose").stderr
+    assert "Traceback" in verbose and "\x1b" not in verbose and "word" not in verbose.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("argv", "environment"), [(["--verbose"], {}), ([], {"ORPO_DEBUG": "1"})])
 def test_who_asks_sees_the_traceback(tmp_path: Path, argv: list[str], environment: dict[str, str]) -> None:
     done = run(tmp_path, "raise InputError('no rows')", *argv, **environment)

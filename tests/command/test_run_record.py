@@ -16,7 +16,6 @@ from orpo.command.run_record import (
     fingerprint_file,
     fingerprint_rows,
     git_state,
-    mask_secrets,
     read_run_record,
 )
 from orpo.command.settings import setting
@@ -61,25 +60,6 @@ def test_the_record_is_strict_json_even_with_nan(tmp_path: Path) -> None:
     text = record.write(tmp_path).read_text(encoding="utf-8")
     read = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert read["metrics"]["loss"] is None and read["settings"] == {"beta": None, "path": "x"}
-
-
-def test_secrets_are_masked_by_name_and_counts_of_tokens_are_not() -> None:
-    settings = {
-        "api_key": "a",
-        "hub_token": "b",
-        "password": "c",
-        "tokens": 3,
-        "token_budget": 4,
-        "nested": {"secret": "d"},
-    }
-    assert mask_secrets(settings) == {
-        "api_key": "***",
-        "hub_token": "***",
-        "password": "***",
-        "tokens": 3,
-        "token_budget": 4,
-        "nested": {"secret": "***"},
-    }
 
 
 def test_a_rows_fingerprint_depends_on_values_and_order_alone() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import ModelError
-from orpo.generating.addresses import mask_userinfo
 from orpo.generating.endpoint import CallFailed, Endpoint
 from orpo.records.replies import Sampling
 
@@ -61,18 +60,6 @@ def test_a_refused_call_gives_the_endpoints_reason_but_no_key(
     with pytest.raises(CallFailed, match=r"^HTTP 500$"):
         endpoint.reply(MESSAGES, Sampling(), 0)
     endpoint.close()
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("http://me:pass@word@host:1/v1", "http://***@host:1/v1"),
-        ("me:word@host", "***@host"),
-        ("https://host/v1/a@b", "https://host/v1/a@b"),
-    ],
-)
-def test_a_user_and_password_in_an_address_are_masked(address: str, shown: str) -> None:
-    assert mask_userinfo(address) == shown
 
 
 def test_only_the_client_knows_the_password_of_an_address(chat_server: Any) -> None:
