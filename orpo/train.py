@@ -20,16 +20,16 @@ def main(argv: list[str]) -> int:
 
     from orpo.training.checks import check_and_read
 
-    rows = check_and_read(settings)
+    pairs = check_and_read(settings)
 
     from orpo.command.display import console_out, print_table
     from orpo.training.card import summary_rows
     from orpo.training.run import TENSORBOARD_FOLDER, estimate, train
 
     if settings.estimate:
-        print_table(("memory of a training step", "size"), estimate(settings, rows).as_rows())
+        print_table(("memory of a training step", "size"), estimate(settings, pairs).as_rows())
         return 0
-    result = train(settings, rows)
+    result = train(settings, pairs)
     counts = result.counts
     print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")
     speed = result.metrics.get("tokens_per_second")

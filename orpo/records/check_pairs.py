@@ -33,10 +33,10 @@ class Problem:
 
 
 def check_pairs(rows: Sequence[dict[str, Any]], numbers: Sequence[int] | None = None) -> list[Problem]:
-    """Return all problems of the rows' text; `numbers` are their own numbers, where `read_pairs` did not say them."""
+    """Return all problems of the rows' text; `numbers` are their own numbers, counted from 1 where none are given."""
     if not rows:
         return [Problem(0, "", "there are no rows", "give data with at least one pair")]
-    counted = numbers if numbers is not None else getattr(rows, "numbers", range(1, len(rows) + 1))
+    counted = numbers if numbers is not None else range(1, len(rows) + 1)
     return [problem for number, row in zip(counted, rows, strict=True) for problem in _check_pair(row, number)]
 
 

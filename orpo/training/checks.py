@@ -2,13 +2,13 @@
 
 from orpo.command.output_folder import check_output_folder
 from orpo.command.ranks import is_main_process
-from orpo.records.read_rows import Rows
+from orpo.records.pairs import PreferencePair
 from orpo.training.data import read_checked_pairs
 from orpo.training.settings import TrainSettings
 
 
-def check_and_read(settings: TrainSettings) -> Rows:
-    """Return the rows to train on; a user's mistake is told within a second, not after the libraries are loaded."""
+def check_and_read(settings: TrainSettings) -> list[PreferencePair]:
+    """Return the pairs to train on; a user's mistake is told within a second, not after the libraries are loaded."""
     if not (settings.resume or settings.estimate) and is_main_process():
         check_output_folder(settings.run_folder, overwrite=settings.overwrite)
     return read_checked_pairs(settings)

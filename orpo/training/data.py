@@ -4,58 +4,54 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from orpo.command.errors import InputError
 from orpo.command.paths import default_data_folder
 from orpo.command.run_record import fingerprint_rows
-from orpo.records.check_pairs import check_pairs, raise_for_problems
-from orpo.records.pairs import read_pairs
+from orpo.records.pairs import Messages, PreferencePair, read_pairs
 from orpo.records.prompts import HELD_OUT, embedded_prompts, load_prompts
-from orpo.records.read_rows import Rows
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair, TokenizedPairs, tokenize_pairs
 
-Messages = list[dict[str, str]]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """What a run trains on and is measured with."""
 
-    rows: Rows
+    pairs: list[PreferencePair]
     tokenized: TokenizedPairs
     train: list[TokenizedPair]
     evaluation: list[TokenizedPair]
     fingerprint: str
 
-    def row_of(self, pair: TokenizedPair) -> dict[str, Any]:
-        """Return the row that a pair was made of."""
-        return self.rows[self.rows.numbers.index(pair.row)]
 
-
-def read_checked_pairs(settings: TrainSettings) -> Rows:
+def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
     """Read the pairs and raise for whatever is wrong with their text, with row numbers."""
     if settings.data is None and not default_data_folder().exists():
         raise InputError(
             f"there are no preference pairs yet in {default_data_folder()}; make some with `uv run orpo/generate.py`, "
             "or name others with --data"
         )
-    rows = read_pairs(
+    return read_pairs(
         settings.data_source, config=settings.data_config, split=settings.data_split, limit=settings.limit
     )
-    raise_for_problems(check_pairs(rows), settings.data_source, unit=rows.unit)
-    return rows
 
 
-def prepare_data(rows: Rows, tokenizer: Any, settings: TrainSettings) -> TrainingData:
-    """Tokenize checked rows and split them into training and evaluation."""
-    tokenized = tokenize_pairs(rows, tokenizer, settings.max_length, settings.max_prompt_length, settings.length_policy)
-    key_of_row = {number: prompt_key(row["prompt"]) for number, row in zip(rows.numbers, rows, strict=True)}
-    keys = [key_of_row[pair.row] for pair in tokenized.pairs]
+def prepare_data(
+    pairs: list[PreferencePair], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+) -> TrainingData:
+    """Tokenize the pairs and split them into training and evaluation."""
+    tokenized = tokenize_pairs(
+        pairs, tokenizer, settings.max_length, settings.max_prompt_length, settings.length_policy
+    )
+    keys = [prompt_key(one.pair.prompt) for one in tokenized.pairs]
     train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.eval_share, settings.seed)
-    columns = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in rows]
-    return TrainingData(rows, tokenized, train, evaluation, fingerprint_rows(columns))
+    said = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
+    return TrainingData(pairs, tokenized, train, evaluation, fingerprint_rows(said))
 
 
 def split_by_prompt(
@@ -76,7 +72,7 @@ def prompt_key(messages: Messages) -> str:
     return json.dumps(said, ensure_ascii=False)
 
 
-def held_out_conversations(settings: TrainSettings, trained_on: Sequence[dict[str, Any]]) -> list[Messages]:
+def held_out_conversations(settings: TrainSettings, trained_on: Sequence[PreferencePair]) -> list[Messages]:
     """Return the prompts to answer at each evaluation, without those that the pairs contain."""
     if settings.eval_prompt_count == 0:
         return []
@@ -84,7 +80,7 @@ def held_out_conversations(settings: TrainSettings, trained_on: Sequence[dict[st
         prompts = embedded_prompts(HELD_OUT)
     else:
         prompts = load_prompts(settings.eval_prompts, flag="--eval-prompts")
-    seen = {prompt_key(row["prompt"]) for row in trained_on}
+    seen = {prompt_key(pair.prompt) for pair in trained_on}
     unseen = [talk for talk in (prompt.conversation() for prompt in prompts) if prompt_key(talk) not in seen]
     if not unseen:
         raise InputError(

@@ -18,12 +18,12 @@ from orpo.command.errors import SettingsError
 from orpo.command.output_folder import growing_folder
 from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, process_count
 from orpo.command.run_record import RunRecord
-from orpo.records.read_rows import Rows
+from orpo.records.pairs import Messages, PreferencePair
 from orpo.training.adapter import add_adapter, check_fit, save_adapter
 from orpo.training.card import run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
-from orpo.training.data import Messages, TrainingData, held_out_conversations, prepare_data
+from orpo.training.data import TrainingData, held_out_conversations, prepare_data
 from orpo.training.fast.memory import MemoryEstimate
 from orpo.training.settings import TrainSettings
 from orpo.training.watching.monitors import (
@@ -59,16 +59,16 @@ class TrainingResult:
     wall_seconds: float
 
 
-def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
+def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> TrainingResult:
     """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded.
 
     Args:
         settings: The run's settings.
-        rows: What `check_and_read` returned for them, where it was called already.
+        pairs: What `check_and_read` returned for them, where it was called already.
     """
     record = RunRecord("train", settings)
     folder = settings.run_folder
-    ready = _make_ready(settings, rows)
+    ready = _make_ready(settings, pairs)
     data = ready.data
     record.device, record.data_fingerprint = str(ready.device), data.fingerprint
     if settings.resume and folder.is_dir():
@@ -81,11 +81,11 @@ def train(settings: TrainSettings, rows: Rows | None = None) -> TrainingResult:
         return _finish(trainer, ready.tokenizer, data, settings, run_folder, record)
 
 
-def estimate(settings: TrainSettings, rows: Rows | None = None) -> MemoryEstimate:
+def estimate(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> MemoryEstimate:
     """Say what the largest step of the run would take, and train nothing."""
     from orpo.training.fast.trainer import estimate_step
 
-    ready = _make_ready(settings, rows)
+    ready = _make_ready(settings, pairs)
     if settings.trainer_on(ready.device.type) != "fast":
         raise SettingsError(
             f"--estimate: knows the memory of --trainer fast only, and {ready.device} has trl by default"
@@ -104,8 +104,8 @@ class _Ready:
     conversations: Sequence[Messages]
 
 
-def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
-    rows = check_and_read(settings) if rows is None else rows
+def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> _Ready:
+    pairs = check_and_read(settings) if pairs is None else pairs
     if not console_err.is_terminal:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     device = resolve_device(settings.device)
@@ -122,9 +122,9 @@ def _make_ready(settings: TrainSettings, rows: Rows | None) -> _Ready:
     tokenizer = load_tokenizer(
         settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
     )
-    data = prepare_data(rows, tokenizer, settings)
+    data = prepare_data(pairs, tokenizer, settings)
     _say_what_was_left_out(data, settings)
-    return _Ready(device, dtype, tokenizer, data, held_out_conversations(settings, rows))
+    return _Ready(device, dtype, tokenizer, data, held_out_conversations(settings, pairs))
 
 
 def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
@@ -175,7 +175,7 @@ def _finish(
     trainer: Trainer, tokenizer: Any, data: TrainingData, settings: TrainSettings, folder: Path, record: RunRecord
 ) -> TrainingResult:
     counts = {
-        "pairs": len(data.rows),
+        "pairs": len(data.pairs),
         "train": len(data.train),
         "evaluation": len(data.evaluation),
         "dropped": {reason: len(rows) for reason, rows in data.tokenized.dropped.items()},
@@ -211,11 +211,9 @@ def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
 
 
 def _reward_pairs(data: TrainingData, settings: TrainSettings) -> list[RewardPair]:
-    chosen = data.evaluation[: settings.reward_pairs]
-    rows = [data.row_of(pair) for pair in chosen]
     return [
-        RewardPair(pair, row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"])
-        for pair, row in zip(chosen, rows, strict=True)
+        RewardPair(one, one.pair.prompt, one.pair.chosen_text, one.pair.rejected_text)
+        for one in data.evaluation[: settings.reward_pairs]
     ]
 
 
@@ -226,8 +224,8 @@ def _load_builder(name: str) -> Any:
 
 def _say_what_was_left_out(data: TrainingData, settings: TrainSettings) -> None:
     for reason, rows in data.tokenized.dropped.items():
-        console_err.print(f"left out {len(rows)} of {len(data.rows)} pairs: {reason} (--max-length)", soft_wrap=True)
+        console_err.print(f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (--max-length)", soft_wrap=True)
     if data.tokenized.truncated:
-        console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.rows)} pairs", soft_wrap=True)
+        console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.pairs)} pairs", soft_wrap=True)
     if not data.evaluation and settings.eval_share > 0:
         console_err.print("all pairs have the same prompt, so none is kept for evaluation", soft_wrap=True)

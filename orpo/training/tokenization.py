@@ -7,10 +7,11 @@ token, and its truncation cuts the end token off (measured on trl 1.16).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from orpo.chat_model.chat_template import render_prompt, turn_end_id
 from orpo.command.errors import InputError, ModelError
+from orpo.records.pairs import PreferencePair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,12 +30,14 @@ class TokenizedPair:
         prompt_ids: The prompt up to and with the template's opening of the assistant's turn.
         chosen_ids: The better reply; its last id is the end token, which stands nowhere else in it.
         rejected_ids: The worse reply, likewise.
-        row: The row of the data that it comes from, as its owner counts.
+        pair: What it was made of.
+        row: Its row in the user's data; pairs that come from no file are counted from 1.
     """
 
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
+    pair: PreferencePair
     row: int
 
     @property
@@ -57,16 +60,16 @@ class TokenizedPairs:
 
 
 def tokenize_pairs(
-    rows: Sequence[Mapping[str, Any]],
+    pairs: Sequence[PreferencePair],
     tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
     max_prompt_length: int | None = None,
     policy: LengthPolicy = "drop",
 ) -> TokenizedPairs:
-    """Turn conversational rows (prompt, chosen, rejected: lists of messages) into token ids.
+    """Turn preference pairs into token ids.
 
     Args:
-        rows: Checked rows of `orpo.generating`.
+        pairs: What `orpo.records` read, or pairs made here.
         tokenizer: The base model's, with a chat template.
         max_length: The most tokens that prompt and reply may have together.
         max_prompt_length: The most tokens of a prompt.
@@ -78,17 +81,17 @@ def tokenize_pairs(
             over a limit under the policy `raise`; or nothing is left.
     """
     template = ChatTemplate(tokenizer)
-    numbers: Sequence[int] = getattr(rows, "numbers", range(1, len(rows) + 1))
+    numbers = [pair.row or place for place, pair in enumerate(pairs, start=1)]
     limits = _Limits(max_length, max_prompt_length, policy, tokenizer.bos_token_id)
     problems: list[tuple[int, str]] = []
     result = TokenizedPairs()
-    for start in range(0, len(rows), _CHUNK_ROWS):
+    for start in range(0, len(pairs), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        for pair in template.encode(rows[chunk], numbers[chunk], problems):
-            limits.apply(pair, result, problems)
+        for tokenized in template.encode(pairs[chunk], numbers[chunk], problems):
+            limits.apply(tokenized, result, problems)
     raise_for_rows(problems)
     if not result.pairs:
-        raise InputError(_nothing_left(result.dropped, len(rows), max_length))
+        raise InputError(_nothing_left(result.dropped, len(pairs), max_length))
     return result
 
 
@@ -113,32 +116,34 @@ class ChatTemplate:
         self.end_id = int(end)
 
     def encode(
-        self, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int], problems: list[tuple[int, str]]
+        self, pairs: Sequence[PreferencePair], numbers: Sequence[int], problems: list[tuple[int, str]]
     ) -> Iterator[TokenizedPair]:
-        """Yield a pair for each row that the template can render; the others go to `problems`."""
-        rendered: list[tuple[int, str, str, str]] = []
-        for number, row in zip(numbers, rows, strict=True):
-            marker = self._special_token_in(row)
+        """Yield the ids of each pair that the template can render; the others go to `problems`."""
+        rendered: list[tuple[int, PreferencePair, str, str, str]] = []
+        for number, pair in zip(numbers, pairs, strict=True):
+            marker = self._special_token_in(pair)
             if marker:
                 problems.append((number, f"holds the special token {marker}, as if a template were applied already"))
                 continue
             try:
-                rendered.append((number, *self._render_row(row)))
+                rendered.append((number, pair, *self._render_pair(pair)))
             except ModelError as refusal:
                 problems.append((number, f"is refused: {refusal}"))
         if not rendered:
             return
-        kept, prompts, chosen, rejected = zip(*rendered, strict=True)
+        kept, sources, prompts, chosen, rejected = zip(*rendered, strict=True)
         prompt_ids = self._ids(prompts)
         chosen_ids = self._completions(prompts, chosen, prompt_ids)
         rejected_ids = self._completions(prompts, rejected, prompt_ids)
-        for number, prompt, better, worse in zip(kept, prompt_ids, chosen_ids, rejected_ids, strict=True):
-            yield TokenizedPair(prompt, better, worse, row=number)
+        for number, pair, prompt, better, worse in zip(
+            kept, sources, prompt_ids, chosen_ids, rejected_ids, strict=True
+        ):
+            yield TokenizedPair(prompt, better, worse, pair, row=number)
 
-    def _render_row(self, row: Mapping[str, Any]) -> tuple[str, str, str]:
+    def _render_pair(self, pair: PreferencePair) -> tuple[str, str, str]:
         """Return the text of the prompt, as inference renders it, and of what follows with either reply."""
-        opening = render_prompt(self._tokenizer, row["prompt"])
-        chosen, rejected = (self._ending(row["prompt"], opening, row[side]) for side in ("chosen", "rejected"))
+        opening = render_prompt(self._tokenizer, pair.prompt)
+        chosen, rejected = (self._ending(pair.prompt, opening, reply) for reply in (pair.chosen, pair.rejected))
         return opening, chosen, rejected
 
     def _ending(self, prompt: list[dict[str, str]], opening: str, reply: list[dict[str, str]]) -> str:
@@ -176,8 +181,8 @@ class ChatTemplate:
             return ids[: ids.index(self.end_id) + 1]
         return [*ids, self.end_id]
 
-    def _special_token_in(self, row: Mapping[str, Any]) -> str | None:
-        for message in (*row["prompt"], *row["chosen"], *row["rejected"]):
+    def _special_token_in(self, pair: PreferencePair) -> str | None:
+        for message in (*pair.prompt, *pair.chosen, *pair.rejected):
             for token in self._special:
                 if token in message["content"]:
                     return token
@@ -237,7 +242,7 @@ class _Limits:
             head = prompt[:1] if self.bos_id is not None and prompt[0] == self.bos_id and limit > 1 else []
             prompt = head + prompt[len(prompt) - (limit - len(head)) :]
         room = self.max_length - len(prompt)
-        return TokenizedPair(prompt, _cut(pair.chosen_ids, room), _cut(pair.rejected_ids, room), pair.row)
+        return TokenizedPair(prompt, _cut(pair.chosen_ids, room), _cut(pair.rejected_ids, room), pair.pair, pair.row)
 
 
 def _cut(ids: list[int], room: int) -> list[int]:

@@ -21,15 +21,15 @@ def save(path: Path, *rows: Any) -> str:
     return str(path)
 
 
-def three(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("prompt", "chosen", "rejected")}
+def three(pair: PreferencePair) -> dict[str, Any]:
+    return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
 
 
 def test_written_pairs_read_back_the_same_from_folder_dataset_and_lines(tmp_path: Path) -> None:
     pair = PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "embedded")
     write_pairs(tmp_path, [pair], card="# Card\n")
     for source in (tmp_path, tmp_path / "dataset", tmp_path / "pairs.jsonl"):
-        assert list(read_pairs(str(source))) == [pair.as_row()], source
+        assert read_pairs(str(source)) == [pair], source
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Card\n"
 
 
@@ -38,7 +38,7 @@ def test_trl_takes_the_written_columns_as_a_conversational_preference(tmp_path: 
 
     write_pairs(tmp_path, [PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "s")])
     row = load_from_disk(str(tmp_path / "dataset"))[0]
-    assert three(row) == ROW
+    assert {name: row[name] for name in ROW} == ROW
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,9 @@ def test_trl_takes_the_written_columns_as_a_conversational_preference(tmp_path: 
     ids=["text", "messages", "text+conversations", "messages+conversations", "conversations", "message", "sharegpt"],
 )
 def test_every_usual_shape_becomes_the_same_messages(tmp_path: Path, row: dict[str, Any]) -> None:
-    rows = read_pairs(save(tmp_path / "pairs.jsonl", {**row, "extra": 7}))
-    assert three(rows[0]) == ROW
-    assert rows[0]["extra"] == 7
-    assert check_pairs(rows) == []
+    (pair,) = read_pairs(save(tmp_path / "pairs.jsonl", {**row, "extra": 7}))
+    assert three(pair) == ROW
+    assert (pair.row, pair.unit) == (1, "line") and pair.file.endswith("pairs.jsonl")
 
 
 def test_a_conversation_of_several_turns_keeps_them_in_the_prompt(tmp_path: Path) -> None:
@@ -101,28 +100,23 @@ def test_checks_name_the_lines_of_the_file_even_when_some_are_blank(tmp_path: Pa
     )
     text = Path(file).read_text(encoding="utf-8")
     Path(file).write_text("\n\n" + text, encoding="utf-8")
-    rows = read_pairs(file)
-    found = {(problem.row, problem.column, problem.what) for problem in check_pairs(rows)}
-    assert found == {
-        (4, "chosen", "chosen is null"),
-        (5, "rejected", "rejected is empty"),
-        (6, "chosen", "chosen and rejected are the same"),
-        (7, "prompt", "prompt ends with the role assistant"),
-        (8, "chosen", "chosen has the role robot"),
-        (9, "chosen", "chosen holds a message without content"),
-        (10, "chosen", "chosen is null"),
-        (11, "prompt", "prompt is empty"),
-    }
-    with pytest.raises(
-        InputError, match=r"chosen is null in lines 4, 10 \(fill or drop these rows\); .*line 5"
-    ) as caught:
-        raise_for_problems(check_pairs(rows), file, unit=rows.unit)
+    with pytest.raises(InputError, match=r"chosen is null in lines 4, 10 \(fill or drop these rows\); ") as caught:
+        read_pairs(file)
+    for problem in (
+        "rejected is empty in line 5",
+        "chosen and rejected are the same in line 6",
+        "prompt ends with the role assistant in line 7",
+        "chosen has the role robot in line 8",
+        "chosen holds a message without content in line 9",
+        "prompt is empty in line 11",
+    ):
+        assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_equal_conversations_are_reported_as_equal_and_not_as_empty(tmp_path: Path) -> None:
-    rows = read_pairs(save(tmp_path / "p.jsonl", {"chosen": USER + CHOSEN, "rejected": USER + CHOSEN}))
-    assert [problem.what for problem in check_pairs(rows)] == ["chosen and rejected are the same"]
+    with pytest.raises(InputError, match="chosen and rejected are the same in line 1"):
+        read_pairs(save(tmp_path / "p.jsonl", {"chosen": USER + CHOSEN, "rejected": USER + CHOSEN}))
 
 
 def test_checks_take_rows_without_numbers_and_no_rows() -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from orpo.records.messages import user_message
+from orpo.records.pairs import PreferencePair
+
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -76,23 +79,20 @@ def tiny_model_folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def make_pair(question: str, chosen: str, rejected: str) -> dict[str, Any]:
+def make_pair(question: str, chosen: str, rejected: str) -> PreferencePair:
     """Return a preference pair as conversations."""
-    return {
-        "prompt": [{"role": "user", "content": question}],
-        "chosen": [{"role": "assistant", "content": chosen}],
-        "rejected": [{"role": "assistant", "content": rejected}],
-    }
+    replies = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+    return PreferencePair(user_message(question), *replies)
 
 
 @pytest.fixture(scope="session")
-def pair() -> Callable[[str, str, str], dict[str, Any]]:
+def pair() -> Callable[[str, str, str], PreferencePair]:
     """Return the function that makes a preference pair."""
     return make_pair
 
 
 @pytest.fixture
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[PreferencePair]:
     """Return 18 pairs on nine prompts, of different lengths."""
     return [
         make_pair(f"Tell me about {topic} please.", f"{opening} {topic} 🎉", f"{opening} {topic} and more of it")
@@ -102,8 +102,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def pairs_file(rows: list[dict[str, Any]], tmp_path: Path) -> Path:
+def pairs_file(rows: list[PreferencePair], tmp_path: Path) -> Path:
     """Return a JSONL file of the pairs."""
     file = tmp_path / "pairs.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     return file

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import InputError
+from orpo.records.messages import user_message
+from orpo.records.pairs import PreferencePair
 from orpo.training.data import (
     held_out_conversations,
     prepare_data,
@@ -22,30 +24,36 @@ from orpo.training.tokenization import TokenizedPair
 def test_no_prompt_is_on_both_sides_and_none_is_lost(tokenizer: Any, pairs_file: Path) -> None:
     settings = TrainSettings(data=str(pairs_file), eval_share=0.3)
     data = prepare_data(read_checked_pairs(settings), tokenizer, settings)
-    keys = [{prompt_key(data.row_of(pair)["prompt"]) for pair in side} for side in (data.train, data.evaluation)]
+    keys = [{prompt_key(one.pair.prompt) for one in side} for side in (data.train, data.evaluation)]
     assert keys[0] and keys[1] and not keys[0] & keys[1]
     assert len(data.train) + len(data.evaluation) == 18
     again = prepare_data(read_checked_pairs(settings), tokenizer, settings)
     assert [pair.row for pair in again.evaluation] == [pair.row for pair in data.evaluation]
 
 
+def tokenized_pairs() -> list[TokenizedPair]:
+    """Return four pairs of which only the row differs."""
+    made = PreferencePair(user_message("Hi"), user_message("Yes"), user_message("No"))
+    return [TokenizedPair([1], [2], [3], made, row) for row in range(1, 5)]
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.99, 3)])
 def test_a_small_share_keeps_one_prompt_and_a_large_one_leaves_one(share: float, expected: int) -> None:
-    pairs = [TokenizedPair([1], [2], [3], row) for row in range(1, 5)]
+    pairs = tokenized_pairs()
     train, evaluation = split_by_prompt(pairs, ["a", "b", "c", "d"], share, 0)
     assert len(evaluation) == expected
     assert len(train) == 4 - expected
 
 
 def test_one_prompt_leaves_nothing_to_evaluate() -> None:
-    pairs = [TokenizedPair([1], [2], [3], row) for row in range(1, 5)]
+    pairs = tokenized_pairs()
     assert split_by_prompt(pairs, ["a"] * 4, 0.5, 0) == (pairs, [])
 
 
-def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Callable[..., dict[str, Any]]) -> None:
+def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Callable[..., PreferencePair]) -> None:
     file = tmp_path / "pairs.jsonl"
     rows = [pair("Hi", "Yes 🎉", "Yes"), pair("Hi", "same", "same"), pair("Hi", "", "Yes")]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match=r"the same in line 2 .*empty in line 3"):
         read_checked_pairs(TrainSettings(data=str(file), model="no/such-model"))
 
@@ -55,7 +63,7 @@ def test_without_data_the_command_that_makes_some_is_named() -> None:
         read_checked_pairs(TrainSettings())
 
 
-def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Callable[..., dict[str, Any]]) -> None:
+def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Callable[..., PreferencePair]) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("How are you?\nTell me a joke\n", encoding="utf-8")
     settings = TrainSettings(eval_prompts=str(file))

@@ -44,7 +44,7 @@ def finished(
     folder = tmp_path_factory.mktemp("run")
     data = folder / "pairs.jsonl"
     rows = [pair(f"Question {number}?", f"Answer {number} 🎉", f"Answer {number}") for number in range(12)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     return train(make_settings(tiny_model_folder, data, folder / "trained" / "run")), data
 
 
@@ -198,7 +198,7 @@ def test_pairs_longer_than_the_models_context_name_the_limit(
 
     data = tmp_path / "long.jsonl"
     rows = [pair(f"Question {number}?", "word 🎉 " * 150, "word") for number in range(3)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match=r"row 1 has \d+ tokens, and the model's context holds 512"):
         train(make_settings(tiny_model_folder, data, tmp_path / "run", max_length=4096))
 

@@ -1,6 +1,7 @@
 """Pairs become ids with the template once, one end token at the end, and never more than the limit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.command.errors import InputError, ModelError
-from orpo.records.read_rows import Rows
+from orpo.records.messages import with_system
+from orpo.records.pairs import PreferencePair
 from orpo.training.tokenization import tokenize_pairs
 
 Pair = Callable[[str, str, str], dict[str, Any]]
@@ -38,9 +40,9 @@ def test_a_pair_reads_as_the_template_writes_it_and_ends_once(tokenizer: Any, pa
     assert found.chosen_ids.count(tokenizer.eos_token_id) == 1
 
 
-def test_the_prompt_is_the_one_that_inference_asks_with(tokenizer: Any, rows: list[dict[str, Any]]) -> None:
+def test_the_prompt_is_the_one_that_inference_asks_with(tokenizer: Any, rows: list[PreferencePair]) -> None:
     for row, found in zip(rows, tokenize_pairs(rows, tokenizer, 256).pairs, strict=True):
-        assert found.prompt_ids == encode_prompt(tokenizer, row["prompt"])
+        assert found.prompt_ids == encode_prompt(tokenizer, row.prompt)
 
 
 def test_a_template_with_bos_gets_one_bos_and_its_own_end(make_tokenizer: Callable[..., Any], pair: Pair) -> None:
@@ -56,7 +58,7 @@ def test_a_system_prompt_is_folded_in_where_the_template_has_no_place_for_it(
 ) -> None:
     tokenizer = make_tokenizer(LLAMA2, ("<s>", "</s>"), bos_token="<s>", eos_token="</s>", pad_token="</s>")
     row = pair("Hi", "Yes 🎉", "Yes")
-    row["prompt"] = [{"role": "system", "content": "Be kind."}, *row["prompt"]]
+    row = replace(row, prompt=with_system("Be kind.", row.prompt))
     found = tokenize_pairs([row], tokenizer, 64).pairs[0]
     assert tokenizer.decode(found.prompt_ids) == "<s>[INST] Be kind.\n\nHi [/INST]"
 
@@ -93,7 +95,7 @@ def test_text_with_a_template_applied_already_is_refused_with_its_rows(tokenizer
 
 
 def test_rows_are_named_as_their_owner_counts_them(tokenizer: Any, pair: Pair) -> None:
-    rows = Rows([pair("Hi", "Yes<|im_end|>", "Yes")], source="x.jsonl", numbers=[7], unit="line")
+    rows = [replace(pair("Hi", "Yes<|im_end|>", "Yes"), file="x.jsonl", row=7, unit="line")]
     with pytest.raises(InputError, match="row 7 "):
         tokenize_pairs(rows, tokenizer, 64)
 
@@ -163,7 +165,7 @@ def test_real_tokenizers_give_one_end_and_their_own_opening(shared_data: Path, n
     tokenizer_class = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     tokenizer = tokenizer_class.from_pretrained(folder)
     row = pair("Hi there", "Hello 🎉 friend", "Hello friend")
-    row["prompt"] = [{"role": "system", "content": "Be kind."}, *row["prompt"]]
+    row = replace(row, prompt=with_system("Be kind.", row.prompt))
     found = tokenize_pairs([row], tokenizer, 256).pairs[0]
     assert found.chosen_ids.count(tokenizer.eos_token_id) == 1 == found.rejected_ids.count(tokenizer.eos_token_id)
     assert found.chosen_ids[-1] == tokenizer.eos_token_id

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from orpo.records.pairs import PreferencePair
 from orpo.training.losses import log_odds
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair, tokenize_pairs
@@ -48,7 +49,7 @@ def formula(model: Any, pairs: list[TokenizedPair], beta: float, nll: str) -> fl
 
 @pytest.mark.parametrize("nll", ["completion", "prompt_and_completion"])
 def test_the_loss_is_the_formula(
-    tiny_model_folder: Path, tokenizer: Any, rows: list[dict[str, Any]], tmp_path: Path, nll: str
+    tiny_model_folder: Path, tokenizer: Any, rows: list[PreferencePair], tmp_path: Path, nll: str
 ) -> None:
     pairs = tokenize_pairs(rows[:5], tokenizer, 256).pairs
     assert len({pair.longest for pair in pairs}) > 1, "padding must matter"
@@ -61,7 +62,7 @@ def test_the_loss_is_the_formula(
 
 
 def test_each_reply_is_trained_with_one_end_token(
-    tiny_model_folder: Path, tokenizer: Any, rows: list[dict[str, Any]], tmp_path: Path
+    tiny_model_folder: Path, tokenizer: Any, rows: list[PreferencePair], tmp_path: Path
 ) -> None:
     pairs = tokenize_pairs(rows, tokenizer, 256).pairs
     trainer = build(tiny_model_folder, pairs, tokenizer, tmp_path)
@@ -72,7 +73,7 @@ def test_each_reply_is_trained_with_one_end_token(
 
 
 def test_the_adapters_dropout_is_not_switched_off(
-    tiny_model_folder: Path, tokenizer: Any, rows: list[dict[str, Any]], tmp_path: Path
+    tiny_model_folder: Path, tokenizer: Any, rows: list[PreferencePair], tmp_path: Path
 ) -> None:
     """TRL's default disables every dropout of the model, that of the adapter too."""
     pairs = tokenize_pairs(rows, tokenizer, 256).pairs
@@ -82,7 +83,7 @@ def test_the_adapters_dropout_is_not_switched_off(
 
 
 def test_tokens_are_counted_without_padding(
-    tiny_model_folder: Path, tokenizer: Any, rows: list[dict[str, Any]], tmp_path: Path
+    tiny_model_folder: Path, tokenizer: Any, rows: list[PreferencePair], tmp_path: Path
 ) -> None:
     pairs = tokenize_pairs(rows[:4], tokenizer, 256).pairs
     trainer = build(tiny_model_folder, pairs, tokenizer, tmp_path, batch_size=4, max_steps=1, save_steps=99)
