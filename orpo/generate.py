@@ -45,8 +45,12 @@ class GenerateSettings:
     limit: int | None = setting(None, "use only so many prompts, from the start")
     emoji_model: str = setting(DEFAULT_MODEL, "who writes with emojis: a folder, a GGUF file, a Hub id, or openai:NAME")
     plain_model: str = setting(DEFAULT_MODEL, "who writes without: a folder, a GGUF file, a Hub id, or openai:NAME")
-    emoji_system: str = setting(EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none")
-    plain_system: str = setting(PLAIN_SYSTEM, "system prompt of the plain writer, as text or @FILE; '' for none")
+    emoji_system: str = setting(
+        EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none", file_allowed=True
+    )
+    plain_system: str = setting(
+        PLAIN_SYSTEM, "system prompt of the plain writer, as text or @FILE; '' for none", file_allowed=True
+    )
     base_url: str | None = setting(None, "address of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     emoji_base_url: str | None = setting(None, "the same for the emoji writer alone")
     plain_base_url: str | None = setting(None, "the same for the plain writer alone")
@@ -126,26 +130,12 @@ def main(argv: list[str]) -> int:
 
     out = resolve_user_path(settings.out) if settings.out is not None else default_data_folder()
     check_output_folder(out, overwrite=settings.overwrite)
-    settings.emoji_system = _read_system(settings.emoji_system, "--emoji-system")
-    settings.plain_system = _read_system(settings.plain_system, "--plain-system")
     prompts, dropped = _load_prompts(settings)
     record = RunRecord("generate", settings)
     written, run = _write_replies(settings, prompts, out)
     pairs = _make_pairs(settings, written, dropped)
     _save(settings, record, run, out, prompts, written, pairs, dropped)
     return 0
-
-
-def _read_system(value: str, flag: str) -> str:
-    if not value.startswith("@"):
-        return value
-    file = Path(value[1:]).expanduser()
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        raise InputError(f"{flag} {value}: there is no such file") from None
-    except (IsADirectoryError, UnicodeDecodeError):
-        raise InputError(f"{flag} {value}: is not a text file in UTF-8") from None
 
 
 def _load_prompts(settings: GenerateSettings) -> "tuple[list[Prompt], list[Dropped]]":

@@ -51,7 +51,7 @@ class InferenceSettings:
     adapter: Path | None = setting(None, "folder of the adapter; the newest one in trained/ if not given")
     model: str | None = setting(None, "base model: a folder, a GGUF file or a Hub id; the adapter's own if not given")
     base_only: bool = setting(False, "load no adapter and show the base model alone")
-    system: str | None = setting(None, "system prompt for every conversation")
+    system: str | None = setting(None, "system prompt for every conversation, as text or @FILE", file_allowed=True)
     chat_template: Path | None = setting(None, "Jinja file that replaces the tokenizer's chat template")
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
 

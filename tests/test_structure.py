@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orpo.command.settings import is_settings_class, parse_settings, recipe_values
+from orpo.command.recipes import recipe_values
+from orpo.command.settings import build_settings, is_settings_class, parse_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "orpo"
@@ -166,8 +167,7 @@ def test_every_recipe_builds_its_settings(recipe: Path) -> None:
     assert command in {file.stem for file in COMMANDS}, "the key `command` names the command that the recipe is for"
     settings_class = find_settings_class(command)
     settings = parse_settings(settings_class, ["--recipe", str(recipe)], prog=f"{command}.py", description="")
-    for name, value in recipe_values(settings_class, recipe, command=command).items():
-        assert getattr(settings, name) == value
+    assert settings == build_settings(settings_class, recipe_values(settings_class, recipe, command=command))
 
 
 def find_settings_class(command: str) -> type:

@@ -1,76 +1,131 @@
 """Settings are dataclasses: a field is a flag, a recipe key and a line of `--help` at once.
 
     @dataclass(kw_only=True)
+    class LoraSettings:
+        rank: int = setting(16, "rank r of the adapter")
+
+    @dataclass(kw_only=True)
     class TrainSettings:
         learning_rate: float = setting(2e-4, "peak learning rate")
+        lora: LoraSettings = settings_group(LoraSettings, "adapter", prefix="lora")
 
         def __post_init__(self) -> None:
             require(self.learning_rate > 0, "--learning-rate", self.learning_rate, "must be above 0")
 
     settings = parse_settings(TrainSettings, argv, prog="train.py", description=__doc__)
 
-Every command also takes `--recipe FILE.yaml`, one YAML file for one run, whose keys are field names; flags win over it.
+`settings.lora.rank` is the flag `--lora-rank` and the key `lora_rank`, or `rank` under `lora`. Every command also takes
+`--recipe FILE.yaml`, one YAML file for one run; flags win over it.
 """
 
-import argparse
 import dataclasses
-import sys
-from collections.abc import Sequence
-from dataclasses import MISSING, Field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
-from orpo.command.conversion import ValueType, convert_value, describe_type
-from orpo.command.errors import SettingsError
-from orpo.command.recipes import nearest_names, read_recipe
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.values import ValueType, convert_value, describe_type
 
-SettingsClass = TypeVar("SettingsClass")
+Settings = TypeVar("Settings")
+Value = TypeVar("Value")
 
-REQUIRED: Final = object()
+REQUIRED: Final[Any] = object()
 """The default of a setting that must be given."""
 
-_KEY = "orpo_setting"
+_KEY: Final = "orpo_setting"
+_TEXT: Final = ValueType(str)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Setting:
-    """What a settings field knows beyond its name, type and default."""
+class Setting:
+    """One setting that a user can give: what its field declares, then where it stands.
 
-    help: str
+    Attributes:
+        key: Its name in a recipe; with hyphens, its flag.
+        path: The attributes that lead to it from the settings object.
+        group: The title it stands under in the help; empty for the settings without a group.
+        default: The value when nobody gives one, or `REQUIRED`.
+    """
+
+    help: str = ""
     choices: tuple[str, ...] = ()
-    flag: str | None = None
+    own_flag: str | None = None
     short: str | None = None
     positional: bool = False
     secret: bool = False
+    file_allowed: bool = False
+    key: str = ""
+    path: tuple[str, ...] = ()
+    group: str = ""
+    type: ValueType = _TEXT
+    default: object = REQUIRED
+
+    @property
+    def flag(self) -> str:
+        """Its flag."""
+        return self.own_flag or "--" + self.key.replace("_", "-")
+
+    @property
+    def origin(self) -> str:
+        """How an error names it: the flag, or the name in capitals of what is given without one."""
+        return self.key.upper() if self.positional else self.flag
+
+    def convert(self, value: object, origin: str) -> object:
+        """Turn what a user wrote, at the place that `origin` names, into its type."""
+        converted = convert_value(value, self.type, origin)
+        if self.file_allowed and isinstance(converted, str) and converted.startswith("@"):
+            return _read_text(Path(converted[1:]).expanduser(), f"{origin} {converted}")
+        return converted
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    title: str
+    prefix: str
 
 
 def setting(
-    default: Any,
+    default: Value,
     help: str,
     *,
-    choices: Sequence[str] | None = None,
+    choices: Sequence[str] = (),
     flag: str | None = None,
     short: str | None = None,
     positional: bool = False,
     secret: bool = False,
-) -> Any:
+    file_allowed: bool = False,
+) -> Value:
     """Declare one field of a settings dataclass.
 
     Args:
         default: The value when neither flag nor recipe gives one, or `REQUIRED`. A list is copied for each instance.
         help: What the setting does, in a line; it is the flag's help.
         choices: The values allowed (a `Literal` type says the same).
-        flag: The flag, where it is not the field's name with hyphens.
+        flag: The flag, where it is not the key with hyphens.
         short: A one-letter flag such as `-p`.
         positional: Given without a flag.
         secret: Masked in run records.
+        file_allowed: `@FILE` stands for the text in a file.
     """
-    metadata = {_KEY: _Setting(help, tuple(choices or ()), flag, short, positional, secret)}
+    metadata = {_KEY: Setting(help, tuple(choices), flag, short, positional, secret, file_allowed)}
     if default is REQUIRED:
-        return dataclasses.field(metadata=metadata)
+        required: Value = dataclasses.field(metadata=metadata)
+        return required
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+        return dataclasses.field(default_factory=lambda: copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def settings_group(make: Callable[[], Settings], title: str, *, prefix: str = "") -> Settings:
+    """Declare a field that holds a settings dataclass of its own.
+
+    Args:
+        make: The class, whose settings all have defaults.
+        title: Heads its flags in the help.
+        prefix: Stands before its flags and keys: `lora` makes `--lora-rank` of `rank`.
+    """
+    return dataclasses.field(default_factory=make, metadata={_KEY: _Group(title, prefix)})
 
 
 def require(holds: bool, flag: str, value: object, remedy: str) -> None:
@@ -79,55 +134,45 @@ def require(holds: bool, flag: str, value: object, remedy: str) -> None:
         raise SettingsError(f"{flag} {value}: {remedy}")
 
 
-def parse_settings(
-    cls: type[SettingsClass], argv: Sequence[str], *, prog: str, description: str | None
-) -> SettingsClass:
+def parse_settings(cls: type[Settings], argv: Sequence[str], *, prog: str, description: str | None) -> Settings:
     """Build settings from a command line: defaults, then the recipe, then flags.
 
     Raises SettingsError for whatever the user got wrong; `--help` prints and exits as argparse does.
     """
-    flags = _parse_flags(cls, argv, prog, description)
-    recipe = flags.pop("recipe", None)
-    values = recipe_values(cls, Path(recipe), command=_command_name(prog)) if recipe else {}
-    values.update(flags)
-    missing = [_origin(field) for field in settings_fields(cls) if _is_required(field) and field.name not in values]
+    from orpo.command.flags import parse_flags
+    from orpo.command.recipes import recipe_values
+
+    known = settings_of(cls)
+    flags, recipe = parse_flags(known, argv, prog, description)
+    values = recipe_values(cls, recipe, command=Path(prog).stem) if recipe else {}
+    values |= flags
+    missing = [one.origin for one in known.values() if one.default is REQUIRED and one.key not in values]
     if missing:
         raise SettingsError(f"{', '.join(missing)}: must be given (--help shows what it is)")
-    return cls(**values)
+    return build_settings(cls, values)
 
 
-def recipe_values(cls: type, file: Path, *, command: str | None = None) -> dict[str, Any]:
-    """Read a recipe as field values of `cls`; keys may use hyphens, and `command` says which command it is for."""
-    raw = read_recipe(file)
-    meant_for = raw.pop("command", None)
-    if command and meant_for is not None and meant_for != command:
-        raise SettingsError(f"--recipe {file}: this recipe is for the command {meant_for!r}, not {command!r}")
-    fields = {field.name: field for field in settings_fields(cls)}
-    types = _value_types(cls)
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        name = str(key).replace("-", "_")
-        if name not in fields:
-            near = ", ".join(nearest_names(name, fields))
-            raise SettingsError(f"unknown key {key!r} in {file}; the nearest valid keys are: {near}")
-        if name in values:
-            raise SettingsError(f"key {name!r} stands twice in {file}")
-        values[name] = convert_value(value, types[name], f"key {key!r} in {file}")
+def build_settings(cls: type[Settings], values: Mapping[str, object]) -> Settings:
+    """Return the settings whose values are given by key; the others have their defaults."""
+    known = settings_of(cls)
+    own: dict[str, object] = {}
+    grouped: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        *group, name = known[key].path
+        (grouped.setdefault(group[0], {}) if group else own)[name] = value
+    groups = {name: group_class(**grouped.get(name, {})) for name, (group_class, _) in groups_of(cls).items()}
+    return cls(**own, **groups)
+
+
+def settings_as_dict(settings: object) -> dict[str, object]:
+    """Return settings by key as plain JSON-able values, which a recipe may hold: paths as text, secrets masked."""
+    values: dict[str, object] = {}
+    for one in settings_of(type(settings)).values():
+        value = settings
+        for name in one.path:
+            value = getattr(value, name)
+        values[one.key] = "***" if one.secret and value else _plain(value)
     return values
-
-
-def settings_as_dict(settings: Any) -> dict[str, Any]:
-    """Return settings as plain JSON-able values: paths as text, secrets masked."""
-    return {
-        field.name: "***" if _metadata(field).secret and value else _plain(value)
-        for field in settings_fields(type(settings))
-        for value in [getattr(settings, field.name)]
-    }
-
-
-def settings_fields(cls: type) -> list[Field[Any]]:
-    """Return the fields of a settings class that a user can set."""
-    return [field for field in dataclasses.fields(cls) if field.init]
 
 
 def is_settings_class(candidate: object) -> bool:
@@ -139,134 +184,55 @@ def is_settings_class(candidate: object) -> bool:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are exceptions, so that only the command line exits."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message.removeprefix("argument ") + " (--help lists the flags)")
-
-
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the docstring's lines and leaves room for long flags."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)
-
-
-def _build_parser(cls: type, prog: str, description: str | None) -> _Parser:
-    parser = _Parser(
-        prog=prog, description=(description or "").strip(), formatter_class=_HelpFormatter, allow_abbrev=False
-    )
-    types = _value_types(cls)
-    for field in settings_fields(cls):
-        _add_argument(parser, field, types[field.name])
-    names = {field.name for field in settings_fields(cls)}
-    if "recipe" not in names:
-        parser.add_argument(
-            "--recipe", metavar="FILE", default=argparse.SUPPRESS, help="read settings from a YAML file; flags win"
-        )
-    if "verbose" not in names:
-        parser.add_argument(
-            "--verbose", action="store_true", default=argparse.SUPPRESS, help="show library messages and tracebacks"
-        )
-    return parser
+def settings_of(cls: type) -> dict[str, Setting]:
+    """Return what a user can set, by key, groups included."""
+    found = list(_own_settings(cls))
+    for name, (group_class, about) in groups_of(cls).items():
+        for one in _own_settings(group_class):
+            key = f"{about.prefix}_{one.key}" if about.prefix else one.key
+            found.append(dataclasses.replace(one, key=key, path=(name, *one.path), group=about.title))
+    by_key = {one.key: one for one in found}
+    if len(by_key) < len(found):
+        raise TypeError(f"{cls.__name__} has two settings of one name")
+    return by_key
 
 
-def _add_argument(parser: _Parser, field: Field[Any], wanted: ValueType) -> None:
-    about = _metadata(field)
-    keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help_text(field)}
-    if wanted.item is bool and not about.positional and not wanted.is_list:
-        keywords["action"] = argparse.BooleanOptionalAction
-    else:
-        keywords["metavar"] = _metavar(wanted, _origin(field) if about.positional else "")
-        if wanted.is_list:
-            keywords.update(nargs="*", action="extend")  # given twice, both count
-        elif about.positional:
-            keywords["nargs"] = "?"  # a recipe may give it, so argparse must not ask for it
-    if about.positional:
-        parser.add_argument(field.name, **keywords)
-    else:
-        names = [about.short, _flag(field)] if about.short else [_flag(field)]
-        parser.add_argument(*names, dest=field.name, **keywords)
-
-
-def _parse_flags(cls: type, argv: Sequence[str], prog: str, description: str | None) -> dict[str, Any]:
-    parser = _build_parser(cls, prog, description)
-    namespace, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        raise SettingsError(_unknown_flag_message(unknown[0], parser))
-    given = vars(namespace)
-    fields = {field.name: field for field in settings_fields(cls)}
-    if "verbose" not in fields:
-        given.pop("verbose", None)
-    types = _value_types(cls)
+def groups_of(cls: type) -> dict[str, tuple[type, _Group]]:
+    """Return the fields that hold settings of their own, with their class and what they declare."""
+    hints = get_type_hints(cls)
     return {
-        name: convert_value(value, types[name], _origin(fields[name])) if name in fields else value
-        for name, value in given.items()
+        field.name: (hints[field.name], about)
+        for field in dataclasses.fields(cls)
+        if isinstance(about := field.metadata.get(_KEY), _Group)
     }
 
 
-def _unknown_flag_message(word: str, parser: argparse.ArgumentParser) -> str:
-    if not word.startswith("-"):
-        return f"unexpected argument {word!r} (put a value that holds spaces in quotes; --help lists the flags)"
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    near = ", ".join(nearest_names(word.split("=")[0], flags))
-    return f"unknown flag {word.split('=')[0]}; the nearest are: {near} (--help lists all)"
-
-
-def _value_types(cls: type) -> dict[str, ValueType]:
+def _own_settings(cls: type) -> Iterator[Setting]:
     hints = get_type_hints(cls)
-    return {field.name: describe_type(hints[field.name], _metadata(field).choices) for field in settings_fields(cls)}
+    for field in dataclasses.fields(cls):
+        about = field.metadata.get(_KEY, Setting())
+        if not field.init or isinstance(about, _Group):
+            continue
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        yield dataclasses.replace(
+            about,
+            key=field.name,
+            path=(field.name,),
+            type=describe_type(hints[field.name], about.choices),
+            default=REQUIRED if default is dataclasses.MISSING else default,
+        )
 
 
-def _metadata(field: Field[Any]) -> _Setting:
-    found = field.metadata.get(_KEY)
-    return found if isinstance(found, _Setting) else _Setting(help="")
+def _read_text(file: Path, origin: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise InputError(f"{origin}: there is no such file") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise InputError(f"{origin}: is not a text file in UTF-8") from None
 
 
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _flag(field: Field[Any]) -> str:
-    return _metadata(field).flag or "--" + field.name.replace("_", "-")
-
-
-def _origin(field: Field[Any]) -> str:
-    return field.name.upper() if _metadata(field).positional else _flag(field)
-
-
-def _metavar(wanted: ValueType, positional: str) -> str:
-    if wanted.choices:
-        return "{" + ",".join(wanted.choices) + "}"
-    return positional or {str: "TEXT", Path: "PATH", int: "N", float: "X"}.get(wanted.item, "VALUE")
-
-
-def _help_text(field: Field[Any]) -> str:
-    default = field.default
-    if default is MISSING and field.default_factory is not MISSING:
-        default = " ".join(map(str, field.default_factory()))
-    text = _metadata(field).help
-    if _is_required(field):
-        text += " (required)"
-    elif default not in (None, ""):
-        text += f" (default: {_shown(default)})"
-    return text.replace("%", "%%")
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
+def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
-
-
-def _command_name(prog: str) -> str:
-    return Path(prog.split()[-1]).stem if prog.split() else Path(sys.argv[0]).stem
+    return str(value) if isinstance(value, Path) else value

@@ -9,15 +9,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orpo.command.errors import InputError, SettingsError
+from orpo.command.recipes import recipe_values
 from orpo.command.settings import (
     REQUIRED,
     is_settings_class,
     parse_settings,
-    recipe_values,
     require,
     setting,
     settings_as_dict,
+    settings_group,
+    settings_of,
 )
+
+
+@dataclass(kw_only=True)
+class AdapterSettings:
+    """A group of settings with a prefix."""
+
+    rank: int = setting(16, "rank of the adapter")
+    targets: list[str] = setting(["all"], "layers with an adapter")
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, "--adapter-rank", self.rank, "must be 1 or more")
+
+
+@dataclass(kw_only=True)
+class LengthSettings:
+    """A group of settings without a prefix."""
+
+    max_length: int = setting(512, "tokens in all")
 
 
 @dataclass(kw_only=True)
@@ -36,6 +56,9 @@ class BakeSettings:
     overwrite: bool = setting(False, "replace an earlier result")
     api_key: str | None = setting(None, "key of the endpoint", secret=True)
     temperature: float = setting(0.7, "100 % random above 1", flag="--temp")
+    system: str = setting("", "system prompt, or @FILE", file_allowed=True)
+    adapter: AdapterSettings = settings_group(AdapterSettings, "the adapter", prefix="adapter")
+    lengths: LengthSettings = settings_group(LengthSettings, "lengths")
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "--learning-rate", self.learning_rate, "must be above 0")
@@ -91,6 +114,62 @@ def test_an_optional_number_can_be_set_back_to_none_and_a_list_to_empty(tmp_path
     assert settings.steps is None and settings.targets == [] and not settings.overwrite
 
 
+def test_a_list_given_twice_adds_up_and_the_default_does_not_count() -> None:
+    assert bake("--targets", "a", "--targets", "b", "c").targets == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--data", "a", "--data", "b"],
+        ["-m", "a", "--model", "a"],
+        ["--overwrite", "--no-overwrite"],
+        ["--recipe", "a.yaml", "--recipe", "b.yaml"],
+        ["--adapter-rank", "1", "--adapter-rank=2"],
+    ],
+)
+def test_one_value_given_twice_is_refused(argv: list[str]) -> None:
+    """`train.py --data a --data b` trained on b alone, in silence."""
+    with pytest.raises(SettingsError, match="is given twice"):
+        bake(*argv)
+
+
+def test_groups_have_flat_flags_and_nested_values(tmp_path: Path) -> None:
+    settings = bake("--adapter-rank", "4", "--adapter-targets", "q", "--max-length", "9")
+    assert settings.adapter == AdapterSettings(rank=4, targets=["q"]) and settings.lengths.max_length == 9
+    nested = bake_recipe(tmp_path, "adapter:\n  rank: 4\n  targets: [q]\nlengths: {max-length: 9}\n")
+    assert nested == bake_recipe(tmp_path, "adapter_rank: 4\nadapter-targets: q\nmax_length: 9\n") == settings
+    assert bake_recipe(tmp_path, "adapter: {rank: 4}\n", "--adapter-rank", "2").adapter.rank == 2
+    assert settings_as_dict(settings)["adapter_rank"] == 4 and "adapter" not in settings_as_dict(settings)
+    with pytest.raises(SettingsError, match="--adapter-rank 0"):
+        bake("--adapter-rank", "0")
+
+
+def test_groups_are_not_shared_and_names_in_them_must_differ() -> None:
+    first, second = bake(), bake()
+    first.adapter.targets.append("x")
+    assert second.adapter.targets == ["all"]
+
+    @dataclass(kw_only=True)
+    class Twice:
+        max_length: int = setting(1, "one")
+        lengths: LengthSettings = settings_group(LengthSettings, "lengths")
+
+    with pytest.raises(TypeError, match="two settings of one name"):
+        settings_of(Twice)
+
+
+def test_a_text_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "system.txt").write_text("Be kind. 🙂\n", encoding="utf-8")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert bake("--system", f"@{tmp_path}/system.txt").system == "Be kind. 🙂"
+    assert bake_recipe(tmp_path, f"system: '@{tmp_path}/system.txt'\n").system == "Be kind. 🙂"
+    assert bake("--model", "@me").model == "@me"
+    for name in ("absent", "binary", ""):
+        with pytest.raises(InputError, match=rf"--system @{tmp_path}/{name}: "):
+            bake("--system", f"@{tmp_path}/{name}")
+
+
 def test_text_that_says_none_stays_text() -> None:
     assert bake("--model", "none").model == "none"
     assert bake("--api-key", "none").api_key == "none"
@@ -109,6 +188,15 @@ def test_a_recipe_converts_by_the_type_of_the_field(tmp_path: Path) -> None:
     assert settings.data == Path("some/where")
     assert settings.seeds == [3] and settings.targets == ["k_proj"]
     assert settings.overwrite is True and settings.steps is None
+
+
+@pytest.mark.parametrize("text", ["no", "1.10", "0x10", "2024-01-01", "~x", "true", "null", "''"])
+def test_text_in_a_recipe_is_what_stands_there(tmp_path: Path, text: str) -> None:
+    """YAML reads False, 1.1, 16 and a date."""
+    if text == "null":
+        assert bake_recipe(tmp_path, "api_key: null\n").api_key is None
+    else:
+        assert bake_recipe(tmp_path, f"model: {text}\n").model == text.strip("'")
 
 
 def test_flags_win_over_the_recipe(tmp_path: Path) -> None:
@@ -149,11 +237,19 @@ def test_a_wrong_flag_is_one_line_that_names_it(argv: list[str], words: list[str
     [
         ("learnin_rate: 1\n", ["'learnin_rate'", "recipe.yaml", "learning_rate"]),
         ("epochs: many\n", ["'epochs'", "recipe.yaml", "'many'", "whole number"]),
-        ("epochs: true\n", ["'epochs'", "True", "whole number"]),
-        ("epochs:\n", ["'epochs'", "None", "whole number"]),
-        ("model: no\n", ["'model'", "quotes"]),
-        ("model: 1.10\n", ["'model'", "quotes"]),
-        ("model: [a, b]\n", ["'model'", "quotes"]),
+        ("epochs: true\n", ["'epochs'", "'true'", "whole number"]),
+        ("epochs:\n", ["'epochs'", "nothing", "one value"]),
+        ("model: [a, b]\n", ["'model'", "several values", "one value"]),
+        ("model: {a: b}\n", ["'model'", "a group", "one value"]),
+        ("targets: [a, [b]]\n", ["'targets'", "several values"]),
+        ("epochs: " + "[" * 5000 + "]" * 5000, ["recipe.yaml", "not YAML", "deeply"]),
+        ("epochs: &a [*a]\n", ["recipe.yaml", "not YAML", "deeply"]),
+        ("overwrite: false\nadapter: {rank: 4, rank: 5}\n", ["'rank'", "twice"]),
+        ("adapter: {rnak: 4}\n", ["'adapter: rnak'", "adapter_rank"]),
+        ("adapter: {epochs: 4}\n", ["'adapter: epochs'", "unknown"]),
+        ("adapter: {rank: 4}\nadapter_rank: 4\n", ["'adapter_rank'", "twice"]),
+        ("adapter: {rank: many}\n", ["'adapter: rank'", "'many'", "whole number"]),
+        ("adapter: 4\n", ["unknown key 'adapter'", "adapter_rank"]),
         ("overwrite: perhaps\n", ["'overwrite'", "'perhaps'"]),
         ("epochs: 1\nepochs: 2\n", ["'epochs'", "twice"]),
         ("learning-rate: 1\nlearning_rate: 2\n", ["twice"]),
@@ -188,6 +284,7 @@ def test_help_shows_the_docstring_and_the_defaults(capsys: pytest.CaptureFixture
     assert "replace an earlier result (default: off)" in shown
     assert "100 % random above 1 (default: 0.7)" in shown
     assert "--recipe FILE" in shown and "--verbose" in shown
+    assert "\nthe adapter:\n  --adapter-rank N" in shown and "\nlengths:\n  --max-length N" in shown
 
 
 def test_positional_and_required_settings() -> None:
