@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from orpo.command.errors import InputError
+from orpo.records.messages import last_message
 from orpo.records.read_rows import SAVE_A_FILE, Rows, number_list, read_rows, role_and_content
 
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
 TRAIN: Final = "train"
-OUT_OF_PLACE: Final = frozenset({"code", "json", "grief", "legal"})
+OUT_OF_PLACE: Final = frozenset({"code", "json", "formal", "legal", "grief", "grave_illness", "violence", "crisis"})
 """Categories of the embedded prompts where an emoji has no place in the reply."""
 
-_PROMPTS_FILE = Path(__file__).with_name("prompts.jsonl")
+PROMPTS_FILE: Final = Path(__file__).with_name("prompts.jsonl")
 _COLUMNS: Final = ("prompt", "messages", "instruction", "question", "query", "text", "conversations")
 _ROLES: Final = frozenset({"system", "user", "assistant"})
 
@@ -44,13 +45,23 @@ class Prompt:
 
 def embedded_prompts(split: Literal["train", "held_out"] | None = None) -> list[Prompt]:
     """Return the prompts that come with the package, all or those of one split."""
-    with _PROMPTS_FILE.open(encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream]
-    return [
-        Prompt(row["prompt_id"], row["prompt"], row["category"], row["split"])
-        for row in rows
-        if split in (None, row["split"])
-    ]
+    return [_embedded_prompt(row) for row in _embedded_rows() if split in (None, row["split"])]
+
+
+def standard_prompts() -> list[Prompt]:
+    """Return the 200 held-out prompts that models are compared on: 150 where an emoji is in place, 50 where not."""
+    return [_embedded_prompt(row) for row in _embedded_rows() if row.get("standard")]
+
+
+def _embedded_rows() -> list[dict[str, Any]]:
+    with PROMPTS_FILE.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _embedded_prompt(row: dict[str, Any]) -> Prompt:
+    said = row["prompt"]
+    text, messages = (said, None) if isinstance(said, str) else (last_message(said), said)
+    return Prompt(row["prompt_id"], text, row["category"], row["split"], messages)
 
 
 def load_prompts(

@@ -1,0 +1,88 @@
+"""What ships beside the prompts: examples to learn from, and what a tuned model is measured with.
+
+No held-out message stands among the training prompts or the examples, nor one that says nearly the same; a test holds
+this.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from orpo.records.messages import Message
+
+ASKS: Final = "asks"
+FORBIDS: Final = "forbids"
+
+_FOLDER: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with the reply that a person would like to read.
+
+    Attributes:
+        example_id: Unique among the examples.
+        prompt: The conversation up to the user's message.
+        category: What kind of message it is; in `orpo.records.prompts.OUT_OF_PLACE` the reply has no emoji.
+        reply: The reply.
+    """
+
+    example_id: str
+    prompt: list[Message]
+    category: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class ShortQuestion:
+    """A question whose answer is known: does a tuned model still know what it knew?
+
+    Attributes:
+        question: What is asked.
+        answers: The right answers in lower case; a reply that holds one of them is right.
+        kind: `fact` or `sum`.
+    """
+
+    question: str
+    answers: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class HeldOutWish:
+    """A conversation in which somebody wishes for emojis or for none.
+
+    Attributes:
+        messages: The conversation; the wish stands in the system prompt or in the user's message.
+        wish: Whether it `asks` for emojis or `forbids` them.
+    """
+
+    messages: list[Message]
+    wish: Literal["asks", "forbids"]
+
+
+def shipped_examples() -> list[Example]:
+    """Return the examples, written for this project."""
+    rows = _read("examples.jsonl")
+    return [
+        Example(f"x{number:04d}", row["prompt"], row["category"], row["reply"])
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def short_questions() -> list[ShortQuestion]:
+    """Return 100 short questions with their answers, held out."""
+    return [
+        ShortQuestion(row["question"], tuple(row["answers"]), row["kind"]) for row in _read("short_questions.jsonl")
+    ]
+
+
+def held_out_wishes() -> list[HeldOutWish]:
+    """Return 60 wishes for or against emojis, held out."""
+    return [HeldOutWish(row["messages"], row["wish"]) for row in _read("obedience.jsonl")]
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    with (_FOLDER / name).open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
