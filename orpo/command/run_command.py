@@ -10,24 +10,30 @@ Exit codes: 0 done; 1 input, output, model or training; 2 settings; 70 a mistake
 import contextlib
 import errno
 import os
+import re
 import select
-import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from orpo.command.errors import OrpoError
 from orpo.command.safe_text import mask_text, printable
+from orpo.command.signals import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Terminated,
+    enter_main,
+    leave_main,
+    take_signals,
+)
 
 _EXIT_BUG = 70
-_EXIT_INTERRUPTED = 130
 _EXIT_BROKEN_PIPE = 141
-_EXIT_TERMINATED = 143
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or write to another disk",
@@ -44,6 +50,12 @@ _REMEDIES = {
     errno.EBUSY: "is in use, perhaps as a mount point; give a folder inside it",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
+
+# Of libraries written in Rust or C++, which report a full disk as an exception of their own (the last two are torch's).
+_FULL_DISK = re.compile(
+    r"No space left on device|os error 28|Disk quota exceeded|os error 122|File too large|os error 27"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+)
 
 _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -66,16 +78,34 @@ _NO_TELEMETRY = {
 }
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, made an exception so that temporary folders are cleaned up as after Ctrl-C."""
+_started: float | None = None
 
 
 def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command's `main(argv)` and exit: 0 or its own code, else one line on stderr and a code above 0."""
+    global _started
+    take_signals()
+    _started = time.perf_counter() - _process_seconds()
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments or os.environ.get("ORPO_DEBUG", "") not in ("", "0")
     prepare_process(verbose=verbose)
-    sys.exit(_run(main, arguments, verbose))
+    code = _run(main, arguments, verbose)
+    leave_main()
+    sys.exit(code)
+
+
+def command_started() -> float | None:
+    """Return when the process of this command began, on the clock `time.perf_counter`; None outside a command."""
+    return _started
+
+
+def _process_seconds() -> float:
+    """Return how long this process has run; 0 where the system does not say."""
+    try:
+        ticks = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(ticks) / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, AttributeError):  # not Linux
+        return 0.0
 
 
 def prepare_process(*, verbose: bool = False) -> None:
@@ -92,17 +122,18 @@ def prepare_process(*, verbose: bool = False) -> None:
             # A terminal knows its own encoding; a pipe or file gets UTF-8 everywhere. What cannot be shown becomes `?`.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
     _forget_script_folder()
-    _terminate_cleanly()
+    if not verbose:
+        sys.unraisablehook = _ignore_unraisable
 
 
 def _run(main: Callable[[list[str]], int | None], arguments: list[str], verbose: bool) -> int:
     try:
+        enter_main()
         code = main(arguments) or 0
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as stop:
-        _say("stopped", stop)
-        return _EXIT_TERMINATED if isinstance(stop, _Terminated) else _EXIT_INTERRUPTED
+        return _say_stopped(stop)
     except OrpoError as problem:
         if verbose:
             _print_traceback(problem)
@@ -120,6 +151,11 @@ def _report_failure(problem: Exception, verbose: bool) -> int:
     """Say what the system refused in one line; anything else is a mistake of ours, and its traceback is kept."""
     if verbose:
         _print_traceback(problem)
+    link = problem.__cause__ or problem.__context__
+    while link is not None and not isinstance(link, KeyboardInterrupt):
+        link = link.__cause__ or link.__context__
+    if link is not None:  # a library made another error of Ctrl-C
+        return _say_stopped(link)
     known = describe_failure(problem)
     if known is not None:
         _say(f"error: {known}", problem)
@@ -129,14 +165,19 @@ def _report_failure(problem: Exception, verbose: bool) -> int:
     return _EXIT_BUG
 
 
+def _say_stopped(stop: KeyboardInterrupt) -> int:
+    leave_main()  # an impatient second Ctrl-C
+    _say("stopped", stop)
+    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
 def describe_failure(problem: BaseException) -> str | None:
     """Return a line for failures of the system (disk, permission, port, memory), or None for any other exception."""
     for link in _causes(problem):
         if isinstance(link, OSError) and link.errno in _REMEDIES:
             name = f"{link.filename}: " if link.filename else ""
             return f"{name}{_REMEDIES[link.errno]}"
-        # Libraries written in Rust or C++ report a full disk as an exception of their own.
-        if "No space left on device" in str(link) or "os error 28" in str(link):
+        if _FULL_DISK.search(str(link)):
             return _REMEDIES[errno.ENOSPC]
         if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
             return "out of memory; use a smaller batch (train.py: --token-budget), shorter lengths or a smaller model"
@@ -198,13 +239,5 @@ def _forget_script_folder() -> None:
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != package]
 
 
-def _terminate_cleanly() -> None:
-    owner = os.getpid()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            os._exit(_EXIT_TERMINATED)  # a forked worker: nothing of ours to clean up
-        raise _Terminated
-
-    with contextlib.suppress(ValueError):  # not the main thread: whoever started this one handles signals
-        signal.signal(signal.SIGTERM, stop)
+def _ignore_unraisable(_: "sys.UnraisableHookArgs") -> None:
+    """Keep silent about what fails while objects are thrown away: the failure itself is told in its one line."""

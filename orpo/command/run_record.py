@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from orpo.command.errors import InputError
 from orpo.command.output_folder import RECORD_NAME
 from orpo.command.paths import checkout_folder
+from orpo.command.run_command import command_started
 from orpo.command.safe_text import mask_secrets
 from orpo.command.settings import is_settings_class, settings_as_dict
 
@@ -36,7 +37,7 @@ class RunRecord:
     """
 
     def __init__(self, command: str, settings: Any) -> None:
-        """Start the clock; `settings` is a settings dataclass or a mapping."""
+        """Start the clock, a command's with its process; `settings` is a settings dataclass or a mapping."""
         self.command = command
         self.settings = mask_secrets(settings_as_plain(settings))
         self.metrics: dict[str, Any] = {}
@@ -44,8 +45,9 @@ class RunRecord:
         self.device: str | None = None
         self.seed: Any = self.settings.get("seed")
         self.data_fingerprint: str | None = None
-        self._started = datetime.now(UTC)
-        self._clock = time.perf_counter()
+        now, began = time.perf_counter(), command_started()
+        self._clock = now if began is None else began
+        self._started = datetime.now(UTC) - timedelta(seconds=now - self._clock)
         self._commit = git_state()  # now, since the code may change under a long run
 
     def as_dict(self) -> dict[str, Any]:

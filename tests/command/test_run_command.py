@@ -1,41 +1,16 @@
 """Whatever goes wrong is one line and an exit code; these run a real process, as a user does."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
 from orpo.command.run_command import describe_failure
-
-
-def write_command(folder: Path, body: str) -> Path:
-    file = folder / "command.py"
-    lines = [
-        "import os, sys",
-        "from orpo.command.run_command import run_command",
-        "from orpo.command.errors import *",
-        "def main(argv):",
-        textwrap.indent(textwrap.dedent(body), "    "),
-        "run_command(main)",
-    ]
-    file.write_text("\n".join(lines), encoding="utf-8")
-    return file
-
-
-def run(folder: Path, body: str, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, write_command(folder, body), *argv],
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, **environment},
-        timeout=60,
-    )
+from tests.command.command_process import run, write_command
 
 
 @pytest.mark.parametrize(

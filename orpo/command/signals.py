@@ -1,0 +1,86 @@
+"""Ctrl-C and SIGTERM, from the first line of a command to its last.
+
+Imports come first, and take seconds. A KeyboardInterrupt raised in the midst of one may be swallowed there, or come out
+as another error, so while something is being imported the process ends at once, unless it is writing something that
+has to be cleaned up. At any other time the signal is an exception, and `with` blocks clean up.
+"""
+
+# Nothing but what the interpreter has loaded anyway, and signal: until the handlers stand, Ctrl-C is a traceback.
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, made an exception so that temporary folders are cleaned up as after Ctrl-C."""
+
+
+class _State:
+    owner = 0
+    in_main = False
+    writing = 0
+
+
+def take_signals() -> None:
+    """Handle Ctrl-C and SIGTERM from here on; until `enter_main` both end the process at once."""
+    _State.owner = os.getpid()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background job is deaf to Ctrl-C
+        _set(signal.SIGINT, _stop)
+    _set(signal.SIGTERM, _stop)
+
+
+def enter_main() -> None:
+    """From here on an exception is caught, and said in one line."""
+    _State.in_main = True
+
+
+def leave_main() -> None:
+    """The command is over and its exit code known: a signal changes nothing any more."""
+    _set(signal.SIGINT, signal.SIG_IGN)
+    _set(signal.SIGTERM, signal.SIG_IGN)
+
+
+def count_writing(change: int) -> None:
+    """Count what would have to be cleaned up if the command were stopped now."""
+    _State.writing += change
+
+
+def is_own_command() -> bool:
+    """Tell whether the program that runs is one of this package's commands, and not a test or a user's own."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return file is not None and os.path.dirname(os.path.abspath(file)) == package
+
+
+def _stop(number: int, frame: "FrameType | None") -> None:
+    code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+    if os.getpid() != _State.owner:
+        os._exit(code)  # a forked worker: nothing of ours to clean up
+    if not _State.in_main or (_is_importing(frame) and not _State.writing):
+        try:
+            os.write(2, b"stopped\n")
+        finally:
+            os._exit(code)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _is_importing(frame: "FrameType | None") -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _set(number: int, handler: "signal.Handlers | signal._HANDLER") -> None:
+    try:  # noqa: SIM105 (contextlib would have to be imported)
+        signal.signal(number, handler)
+    except ValueError:
+        pass  # not the main thread: whoever started this one handles signals
