@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo.command.errors import InputError
-from orpo.command.output_folder import RECORD_NAME
+from orpo.command.output_folder import RECORD_NAME, write_whole
 from orpo.command.paths import checkout_folder
 from orpo.command.run_command import command_started
 from orpo.command.safe_text import mask_secrets
@@ -75,10 +75,8 @@ class RunRecord:
     def write(self, folder: Path) -> Path:
         """Write `run.json` into the folder, whole or not at all, and return its path."""
         file = folder / RECORD_NAME
-        temporary = folder / f".{RECORD_NAME}.partial"
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_whole(file, text + "\n")
         return file
 
 

@@ -19,6 +19,7 @@ from orpo.command.run_record import (
     read_run_record,
 )
 from orpo.command.settings import setting
+from tests.command.command_process import run
 
 
 @dataclass(kw_only=True)
@@ -52,6 +53,17 @@ def test_a_record_holds_settings_versions_and_metrics_and_reads_back(tmp_path: P
     assert read["started"] <= read["finished"] and read["wall_seconds"] >= 0
     assert 5 < read["peak_memory_mb"] < 100_000
     assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_wall_time_counts_from_the_start_of_the_process(tmp_path: Path) -> None:
+    """It began after the data had been read and torch imported: half of a short run was missing."""
+    body = """
+        import time
+        time.sleep(0.5)
+        from orpo.command.run_record import RunRecord
+        print(RunRecord("bake", {}).as_dict()["wall_seconds"])
+    """
+    assert 0.5 < float(run(tmp_path, body).stdout) < 60
 
 
 def test_the_record_is_strict_json_even_with_nan(tmp_path: Path) -> None:
