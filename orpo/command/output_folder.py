@@ -42,6 +42,16 @@ def check_output_folder(path: Path, *, overwrite: bool) -> Path:
     return target
 
 
+def check_resumable(path: Path) -> Path:
+    """Keep the folder of an unfinished run for this process and return it resolved; an error if it is none."""
+    target = path.expanduser().resolve()
+    if not (target / UNFINISHED_NAME).is_file():
+        state = "is finished" if (target / RECORD_NAME).is_file() else "holds no unfinished run"
+        raise InputError(f"{path} {state}, so there is nothing to resume; leave --resume out")
+    lock_folder(target, path)
+    return target
+
+
 def write_whole(file: Path, text: str) -> None:
     """Write a text file whole or not at all, also when the disk is full or the machine stops."""
     temporary = file.with_name(f".{file.name}.partial")
@@ -90,14 +100,8 @@ def growing_folder(
         resume: Go on with an unfinished run.
         can_resume: Tells whether a folder holds enough to go on from; without it, whether it holds any checkpoint.
     """
-    target = path.expanduser().resolve()
-    waiting = target.parent / f".{target.name}.old"
-    if resume:
-        _check_resumable(target, path)
-        lock_folder(target, path)
-    else:
-        check_output_folder(path, overwrite=overwrite)
-    with _writing(target):
+    with _writing(check_resumable(path) if resume else check_output_folder(path, overwrite=overwrite)) as target:
+        waiting = target.parent / f".{target.name}.old"
         if not resume:
             _clear_for_new_run(target, waiting)
         target.mkdir(parents=True, exist_ok=True)
@@ -130,12 +134,6 @@ def _writing(target: Path) -> Iterator[Path]:
 
 def _has_checkpoint(folder: Path) -> bool:
     return any(folder.glob("checkpoint-*"))
-
-
-def _check_resumable(target: Path, shown: Path) -> None:
-    if not (target / UNFINISHED_NAME).is_file():
-        state = "is finished" if (target / RECORD_NAME).is_file() else "holds no unfinished run"
-        raise InputError(f"{shown} {state}, so there is nothing to resume; leave --resume out")
 
 
 def _clear_for_new_run(target: Path, waiting: Path) -> None:

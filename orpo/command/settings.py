@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from orpo.command.errors import InputError, SettingsError
+from orpo.command.safe_text import mask_secrets
 from orpo.command.values import ValueType, convert_value, describe_type
 
 Settings = TypeVar("Settings")
@@ -172,7 +173,7 @@ def settings_as_dict(settings: object) -> dict[str, object]:
         for name in one.path:
             value = getattr(value, name)
         values[one.key] = "***" if one.secret and value else _plain(value)
-    return values
+    return mask_secrets(values)
 
 
 def is_settings_class(candidate: object) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo.command.errors import InputError
+from orpo.command.output_folder import write_whole
 from orpo.command.ranks import is_main_process, process_count
 from orpo.command.settings import settings_as_dict
 from orpo.training.settings import TrainSettings
@@ -60,7 +61,7 @@ def remember_settings(folder: Path, settings: TrainSettings, fingerprint: str) -
         "data_fingerprint": fingerprint,
         "processes": process_count(),
     }
-    (folder / SETTINGS_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(folder / SETTINGS_NAME, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> None:

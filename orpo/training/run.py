@@ -144,7 +144,12 @@ def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
 def _own_folder(folder: Path, settings: TrainSettings) -> AbstractContextManager[Path]:
     """The run folder belongs to the main process; the others write nothing but their part of its checkpoints."""
     if is_main_process():
-        return growing_folder(folder, overwrite=settings.overwrite, resume=settings.resume)
+        return growing_folder(
+            folder,
+            overwrite=settings.overwrite,
+            resume=settings.resume,
+            can_resume=lambda stopped: newest_whole_checkpoint(stopped) is not None,
+        )
     return nullcontext(folder.expanduser().resolve())
 
 

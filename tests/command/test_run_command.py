@@ -4,7 +4,6 @@ import errno
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -136,7 +135,10 @@ def test_a_command_on_this_foundation_answers_help_in_well_under_a_second(tmp_pa
             n: int = setting(1, "a number")
         parse_settings(S, argv, prog="s", description="Does.")
     """
-    run(tmp_path, body, "--help")  # the first run compiles
-    start = time.perf_counter()
-    assert run(tmp_path, body, "--help").returncode == 0
-    assert time.perf_counter() - start < 1.0
+    seconds = []
+    for _ in range(3):  # CPU time, the least of it: other processes must not count, nor the first run, which compiles
+        before = os.times()
+        assert run(tmp_path, body, "--help").returncode == 0
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(seconds) < 0.3
