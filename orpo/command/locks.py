@@ -40,7 +40,7 @@ def lock_folder(target: Path, shown: Path) -> None:
     made = tuple(parent for parent in target.parents if not parent.exists())
     target.parent.mkdir(parents=True, exist_ok=True)
     if not _held:
-        atexit.register(_unlock_all)
+        atexit.register(unlock_folders)
     _held[file] = _Held(_lock(file, shown), os.getpid(), made)
     _clear_leftovers(target)
 
@@ -48,6 +48,12 @@ def lock_folder(target: Path, shown: Path) -> None:
 def unlock_folder(target: Path) -> None:
     """Give the folder free."""
     if _is_ours(file := _lock_file(target)):
+        _release(file)
+
+
+def unlock_folders() -> None:
+    """Give all folders free that this process keeps."""
+    for file in filter(_is_ours, list(_held)):
         _release(file)
 
 
@@ -99,11 +105,6 @@ def _release(file: Path) -> None:
     with contextlib.suppress(OSError):  # not empty any more
         for folder in held.made:
             folder.rmdir()
-
-
-def _unlock_all() -> None:
-    for file in filter(_is_ours, list(_held)):
-        _release(file)
 
 
 def _clear_leftovers(target: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import select
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from orpo.command.errors import OrpoError
+from orpo.command.locks import unlock_folders
 from orpo.command.safe_text import mask_text, printable
 from orpo.command.signals import (
     EXIT_INTERRUPTED,
@@ -91,7 +93,18 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
     prepare_process(verbose=verbose)
     code = _run(main, arguments, verbose)
     leave_main()
+    if code and threading.active_count() > 1:
+        # A thread in the midst of torch's code would abort the process once the interpreter goes from under it.
+        unlock_folders()
+        _flush_streams()
+        os._exit(code)
     sys.exit(code)
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def command_started() -> float | None:

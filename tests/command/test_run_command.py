@@ -1,6 +1,7 @@
 """Whatever goes wrong is one line and an exit code; these run a real process, as a user does."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -110,6 +111,21 @@ def test_a_signal_cleans_up_and_says_stopped(tmp_path: Path, number: int, code: 
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == code and stderr == b"stopped\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["command.py"]
+
+
+def test_a_stopped_command_does_not_wait_for_its_threads(tmp_path: Path) -> None:
+    """A thread in the midst of torch's code aborted the process, `terminate called`, when the interpreter went."""
+    target = tmp_path / "out" / "data"
+    body = f"""
+        import pathlib, threading, time
+        from orpo.command.output_folder import check_output_folder
+        check_output_folder(pathlib.Path({str(target)!r}), overwrite=False)
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        raise KeyboardInterrupt
+    """
+    done = run(tmp_path, body)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert not target.parent.exists(), "the lock went too"
 
 
 def test_the_cause_of_a_library_error_is_looked_through() -> None:
