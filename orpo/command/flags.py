@@ -53,7 +53,7 @@ def _once(kind: type[argparse.Action]) -> type[argparse.Action]:
             self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
         ) -> None:
             if hasattr(namespace, self.dest):
-                raise argparse.ArgumentError(self, "is given twice; give it once")
+                raise argparse.ArgumentError(self, "is given twice; pass it once")
             super().__call__(parser, namespace, values, option)
 
     return Once

@@ -28,7 +28,7 @@ _held: Final[dict[Path, _Held]] = {}
 
 
 def lock_folder(target: Path, shown: Path) -> None:
-    """Keep a folder for this process until `unlock_folder` or the end of the process; again is no harm.
+    """Keep a folder for this process until `unlock_folder` or the end of the process; calling it again is harmless.
 
     Args:
         target: The folder, resolved; it need not exist.
@@ -46,20 +46,20 @@ def lock_folder(target: Path, shown: Path) -> None:
 
 
 def unlock_folder(target: Path) -> None:
-    """Give the folder free."""
+    """Release the folder."""
     if _is_ours(file := _lock_file(target)):
         _release(file)
 
 
 def unlock_folders() -> None:
-    """Give all folders free that this process keeps."""
+    """Release every folder that this process keeps."""
     for file in filter(_is_ours, list(_held)):
         _release(file)
 
 
 def _is_ours(file: Path) -> bool:
     held = _held.get(file)
-    return held is not None and held.process == os.getpid()  # a forked worker must not give it free
+    return held is not None and held.process == os.getpid()  # a forked worker must not release it
 
 
 def _lock_file(target: Path) -> Path:

@@ -19,7 +19,7 @@ def require_free_port(port: int, *, host: str = LOCALHOST, remedy: str = "choose
         except OSError as problem:
             if problem.errno in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
                 raise OutputError(f"port {port} on {host} is in use or not allowed; {remedy}") from None
-            raise OutputError(f"{host} is no address of this machine; give 127.0.0.1") from None
+            raise OutputError(f"{host} is not an address of this machine; use 127.0.0.1") from None
 
 
 def main(argv: list[str]) -> int:

@@ -54,9 +54,9 @@ def _read(file: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise InputError(f"--recipe {file}: there is no such file (recipes/ holds the ones that ship)") from None
     except IsADirectoryError:
-        raise InputError(f"--recipe {file}: is a folder; give a YAML file") from None
+        raise InputError(f"--recipe {file}: is a folder; name a YAML file") from None
     except UnicodeDecodeError:
-        raise InputError(f"--recipe {file}: is not UTF-8 text; give a YAML file") from None
+        raise InputError(f"--recipe {file}: is not UTF-8 text; name a YAML file") from None
     except (yaml.YAMLError, RecursionError) as problem:
         why = " ".join(str(problem).split()) if isinstance(problem, yaml.YAMLError) else "nested too deeply"
         raise SettingsError(f"--recipe {file}: is not YAML: {why}") from None

@@ -49,7 +49,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EISDIR: "this is a folder where a file is needed",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.EBUSY: "is in use, perhaps as a mount point; give a folder inside it",
+    errno.EBUSY: "is in use, perhaps as a mount point; name a folder inside it",
     errno.EMFILE: "too many open files; raise the limit with `ulimit -n`",
 }
 

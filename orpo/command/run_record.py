@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from orpo.command.errors import InputError
 from orpo.command.output_folder import RECORD_NAME, write_whole
@@ -23,6 +23,9 @@ from orpo.command.safe_text import mask_secrets
 from orpo.command.settings import is_settings_class, settings_as_dict
 
 _LIBRARIES = ("orpo", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tokenizers")
+
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 class RunRecord:
@@ -36,27 +39,32 @@ class RunRecord:
         data_fingerprint: What `fingerprint_file` or `fingerprint_rows` says of the data.
     """
 
-    def __init__(self, command: str, settings: Any) -> None:
+    def __init__(self, command: str, settings: object) -> None:
         """Start the clock, a command's with its process; `settings` is a settings dataclass or a mapping."""
         self.command = command
         self.settings = mask_secrets(settings_as_plain(settings))
-        self.metrics: dict[str, Any] = {}
-        self.facts: dict[str, Any] = {}
+        self.metrics: dict[str, object] = {}
+        self.facts: dict[str, object] = {}
         self.device: str | None = None
-        self.seed: Any = self.settings.get("seed")
+        self.seed = self.settings.get("seed")
         self.data_fingerprint: str | None = None
         now, began = time.perf_counter(), command_started()
         self._clock = now if began is None else began
         self._started = datetime.now(UTC) - timedelta(seconds=now - self._clock)
         self._commit = git_state()  # now, since the code may change under a long run
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def wall_seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.perf_counter() - self._clock
+
+    def as_dict(self) -> dict[str, JsonValue]:
         """Return the record as it would be written now."""
         record = {
             "command": self.command,
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "wall_seconds": round(time.perf_counter() - self._clock, 3),
+            "wall_seconds": round(self.wall_seconds, 3),
             "settings": self.settings,
             "seed": self.seed,
             "device": self.device,
@@ -88,7 +96,7 @@ def read_run_record(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{folder} holds no {RECORD_NAME}, so it is not the result of a finished run") from None
     except ValueError:
-        raise InputError(f"{file} is not JSON; the run that wrote it is to be repeated") from None
+        raise InputError(f"{file} is not JSON; repeat the run that wrote it") from None
     if not isinstance(content, dict):
         raise InputError(f"{file} is not a run record")
     return content
@@ -100,7 +108,7 @@ def fingerprint_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+def fingerprint_rows(rows: Iterable[Mapping[str, object]]) -> str:
     """Return a SHA-256 of rows that depends on their values and order, and on nothing else, such as a file's format."""
     digest = hashlib.sha256()
     for row in rows:
@@ -120,7 +128,7 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def git_state() -> dict[str, Any] | None:
+def git_state() -> dict[str, str | bool] | None:
     """Return commit and whether tracked files differ from it, or None outside a checkout."""
     folder = checkout_folder()
     if folder is None or not (folder / ".git").exists():
@@ -148,17 +156,15 @@ def peak_memory() -> dict[str, float]:
     return found
 
 
-def settings_as_plain(settings: Any) -> dict[str, Any]:
+def settings_as_plain(settings: object) -> dict[str, JsonValue]:
     """Return a settings dataclass, any other dataclass or a mapping as a dict of JSON values."""
-    if is_settings_class(type(settings)):
-        return settings_as_dict(settings)
-    plain = as_json_value(settings)
+    plain = as_json_value(settings_as_dict(settings) if is_settings_class(type(settings)) else settings)
     if not isinstance(plain, dict):
         raise TypeError(f"not settings: {settings!r}")
     return plain
 
 
-def as_json_value(value: Any) -> Any:
+def as_json_value(value: object) -> JsonValue:
     """Return a value as JSON can hold it: paths as text, NaN and infinity as null, array scalars as numbers."""
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -169,7 +175,7 @@ def as_json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json_value(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted(as_json_value(item) for item in value)
+        return sorted((as_json_value(item) for item in value), key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "tolist"):  # numpy and torch: scalars and arrays

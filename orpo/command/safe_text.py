@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, TypeVar
-
-_Value = TypeVar("_Value")
+from typing import Final
 
 _MASK: Final = "***"
 _SECRET_WORD: Final = r"(?:api_?key|key|secret|token|passw(?:or)?d|pwd|auth|sig|signature|credentials?)"
@@ -41,19 +39,16 @@ def mask_address(address: str) -> str:
     return masked if "://" in masked else _USER_AT_THE_START.sub(f"{_MASK}@", masked)
 
 
-def mask_secrets(settings: Mapping[str, _Value]) -> dict[str, _Value | str]:
+def mask_secrets(settings: Mapping[str, object]) -> dict[str, object]:
     """Return settings with keys, tokens and passwords replaced by `***`: those of such a name, and those in texts."""
     return {
         name: _MASK if value and _SECRET_NAME.search(name) else _mask_value(value) for name, value in settings.items()
     }
 
 
-def _mask_value(value: _Value) -> _Value:
-    masked: object = value
+def _mask_value(value: object) -> object:
     if isinstance(value, str):
-        masked = mask_text(value)
-    elif isinstance(value, dict):
-        masked = mask_secrets(value)
-    elif isinstance(value, list):
-        masked = [_mask_value(item) for item in value]
-    return masked  # type: ignore[return-value]  # the same kind of value
+        return mask_text(value)
+    if isinstance(value, dict):
+        return mask_secrets(value)
+    return [_mask_value(item) for item in value] if isinstance(value, list) else value

@@ -194,7 +194,7 @@ def _finish(
         save_adapter(trainer.model, tokenizer, folder, settings, weights=weights)
         write_model_card(folder, settings, metrics, counts)
         record.write(folder)
-    return TrainingResult(folder, metrics, counts, record.as_dict()["wall_seconds"])
+    return TrainingResult(folder, metrics, counts, record.wall_seconds)
 
 
 def _gathered_weights(trainer: Trainer) -> dict[str, Any] | None:
