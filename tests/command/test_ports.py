@@ -30,5 +30,5 @@ def test_a_port_that_is_no_port_is_a_settings_error() -> None:
 
 
 def test_a_host_that_is_not_this_machine_is_named() -> None:
-    with pytest.raises(OrpoError, match=r"192\.0\.2\.1 is no address"):
+    with pytest.raises(OrpoError, match=r"192\.0\.2\.1 is not an address"):
         require_free_port(0, host="192.0.2.1")
