@@ -140,24 +140,24 @@ def main(argv: list[str]) -> int:
 
 def _load_prompts(settings: GenerateSettings) -> "tuple[list[Prompt], list[Dropped]]":
     """Return the prompts to answer, and those left out beforehand: held-out ones are never trained on."""
-    from orpo.generating.choosing import Dropped, split_repeated
-    from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, load_prompts
+    from orpo.command.display import console_err
+    from orpo.command.safe_text import printable
+    from orpo.generating.choosing import Dropped
+    from orpo.records.prompts import EMBEDDED, read_prompts
 
-    if settings.prompts == EMBEDDED:
-        return embedded_prompts("train")[: settings.limit], []
-    prompts = load_prompts(
+    found = read_prompts(
         settings.prompts,
         column=settings.prompts_column,
         config=settings.prompts_config,
-        hub_split=settings.prompts_split,
+        split=settings.prompts_split,
         limit=settings.limit,
-        has_own_flags=True,
+        for_training=True,
     )
-    held_out = [Dropped("held out", prompt) for prompt in prompts if prompt.split == HELD_OUT]
-    kept, repeated = split_repeated([prompt for prompt in prompts if prompt.split != HELD_OUT])
-    if not kept:
-        raise InputError(f"--prompts {settings.prompts}: all its prompts are marked as held out")
-    return kept, held_out + repeated
+    for warning in found.warnings:
+        console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
+    # Every training prompt of the shipped set is meant; its held-out ones are not a loss to tell of.
+    held_out = [] if settings.prompts == EMBEDDED else [Dropped("held out", prompt) for prompt in found.held_out]
+    return found.prompts, held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
 
 
 def _write_replies(

@@ -178,20 +178,19 @@ def _sampling(settings: InferenceSettings) -> Sampling:
 def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
     """Return what is to be answered: the user's messages, their file, or held-out prompts of the embedded set."""
     from orpo.comparing.comparison import choose_prompts
-    from orpo.records.prompts import Prompt, embedded_prompts, load_prompts
+    from orpo.records.prompts import Prompt, embedded_prompts, read_prompts
 
     if settings.prompt:  # however many: each was asked for by itself
         return [Prompt(f"prompt-{number}", text) for number, text in enumerate(settings.prompt, start=1)]
     if settings.prompts is None:
         found = embedded_prompts("held_out")
     else:
-        found = load_prompts(
+        found = read_prompts(
             settings.prompts,
             column=settings.prompts_column,
             config=settings.prompts_config,
-            hub_split=settings.prompts_split,
-            has_own_flags=True,
-        )
+            split=settings.prompts_split,
+        ).prompts
     return choose_prompts(found, settings.answer_count())
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from orpo.command.errors import InputError, ModelError, OutputError, SettingsError
 from orpo.generate import GenerateSettings, main
-from orpo.records.pairs import read_pairs
+from orpo.records.read_pairs import read_pairs
 
 # distilabel 1.5.3 reads pydantic's fields in ways that pydantic has deprecated; nothing of ours can help it.
 pytestmark = [
@@ -91,7 +91,7 @@ def test_a_run_writes_pairs_dataset_card_record_and_what_was_dropped(
     assert (pairs[0]["chosen_score"], pairs[0]["rejected_score"]) == (1.0, 0.0)
     assert (pairs[0]["chosen_model"], pairs[0]["rejected_model"]) == ("openai:one", "openai:two")
     assert pairs[0]["source"] == "prompts.txt", "no folder of this machine goes into data that may be passed on"
-    assert [pair.as_row() for pair in read_pairs(str(out / "dataset"))] == pairs
+    assert [pair.as_row() for pair in read_pairs(str(out / "dataset")).pairs] == pairs
     assert read_pairs(str(out)) == read_pairs(str(out / "dataset"))
 
     reasons = {row["prompt"][0]["content"]: row["reason"] for row in lines(out / "dropped.jsonl")}

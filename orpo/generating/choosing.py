@@ -111,21 +111,6 @@ def _reason_to_drop(emoji: ScoredReply, plain: ScoredReply, min_margin: float) -
     return "" if better.finished else "better reply cut off"
 
 
-def split_repeated(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Dropped]]:
-    """Return the prompts without those that say what an earlier one said, and those."""
-    seen: set[str] = set()
-    kept: list[Prompt] = []
-    dropped: list[Dropped] = []
-    for prompt in prompts:
-        said = repr(prompt.conversation())
-        if said in seen:
-            dropped.append(Dropped("repeated prompt", prompt))
-        else:
-            kept.append(prompt)
-        seen.add(said)
-    return kept, dropped
-
-
 def spread(pairs: Sequence[PreferencePair], count: int) -> list[PreferencePair]:
     """Return `count` pairs from all over the list, since its first ones are the clearest and not the usual ones."""
     step = max(1, len(pairs) // max(1, count))

@@ -1,16 +1,14 @@
-"""Preference pairs: the record, how it is written, and how any preference data set is read as such."""
+"""Preference pairs: the record, and how it is written; `read_pairs` reads any preference data set as such."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from orpo.command.errors import InputError
-from orpo.records.check_pairs import check_pairs, raise_for_problems
 from orpo.records.messages import Message
-from orpo.records.read_rows import DATASET_FOLDER, PAIRS_FILE, Row, read_rows, role_and_content
+from orpo.records.read_rows import DATASET_FOLDER, PAIRS_FILE
 
 Messages = list[Message]
 PairKind = Literal["presence", "fit", "excess", "place", "restraint", "obedience", ""]
@@ -79,7 +77,7 @@ class PreferencePair:
         """How an error names the pair: `pairs.jsonl line 3`."""
         return f"{self.file} {self.unit} {self.row}".strip()
 
-    def as_row(self) -> Row:
+    def as_row(self) -> dict[str, Any]:
         """Return the pair as one row of the data set."""
         row = asdict(self)
         for name in _PLACE:
@@ -106,129 +104,6 @@ def write_pairs(folder: Path, pairs: Sequence[PreferencePair], *, card: str = ""
     datasets.Dataset.from_list(rows, features=_features()).save_to_disk(str(folder / DATASET_FOLDER))
     if card:
         (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def read_pairs(
-    source: str, *, config: str | None = None, split: str = "train", limit: int | None = None, flag: str = "--data"
-) -> list[PreferencePair]:
-    """Read preference pairs, each with its row in the user's file.
-
-    Takes our own folder, JSONL, JSON, CSV, TSV, Parquet, a `datasets` folder or a Hub data set. Text becomes messages;
-    `chosen` and `rejected` may be whole conversations, whose common beginning is then the prompt.
-    Raises one InputError that tells all that is wrong with the rows.
-    """
-    remedy = f"choose with {flag}-config and {flag}-split"
-    rows = read_rows(source, flag=flag, config=config, split=split, remedy=remedy)
-    columns = rows.columns()
-    missing = [name for name in ("chosen", "rejected") if name not in columns]
-    if missing:
-        raise InputError(
-            f"{flag} {source}: has no column {' and no column '.join(map(repr, missing))}; preference data need "
-            f"prompt, chosen and rejected (it has {', '.join(map(str, columns[:12]))})"
-        )
-    kept = rows[:limit]
-    read = [_read_pair(row, f"{flag} {rows.where(index)}", "prompt" in columns) for index, row in enumerate(kept)]
-    raise_for_problems(check_pairs(read, rows.numbers[: len(read)]), source, unit=rows.unit)
-    return [_typed_pair(row, rows.source, number, rows.unit) for row, number in zip(read, rows.numbers, strict=False)]
-
-
-def _typed_pair(row: Row, file: str, number: int, unit: str) -> PreferencePair:
-    def text(name: str) -> str:
-        return str(row.get(name) or "")
-
-    def reasons(name: str) -> tuple[str, ...]:
-        return tuple(map(str, row.get(name) or ()))
-
-    kind = row.get("kind")
-    return PreferencePair(
-        row["prompt"],
-        row["chosen"],
-        row["rejected"],
-        _as_number(row.get("chosen_score")),
-        _as_number(row.get("rejected_score")),
-        text("chosen_model"),
-        text("rejected_model"),
-        text("prompt_id"),
-        text("source"),
-        kind if kind in PAIR_KINDS else "",
-        reasons("chosen_reasons"),
-        reasons("rejected_reasons"),
-        file,
-        number,
-        unit,
-    )
-
-
-def _as_number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def _read_pair(row: Row, where: str, has_prompt: bool) -> Row:
-    chosen, rejected = (_as_messages(row.get(name), "assistant", name, where) for name in ("chosen", "rejected"))
-    prompt = _as_messages(row.get("prompt"), "user", "prompt", where)
-    if not has_prompt and (_is_text(row.get("chosen")) or _is_text(row.get("rejected"))):
-        raise InputError(f"{where}: chosen and rejected are plain text, so a column 'prompt' is needed")
-    prompt, chosen, rejected = _split_conversations(prompt, chosen, rejected)
-    return {**row, "prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def _split_conversations(
-    prompt: Messages | None, chosen: Messages | None, rejected: Messages | None
-) -> tuple[Messages | None, Messages | None, Messages | None]:
-    """Move what whole conversations share into the prompt; leave alone what is a prompt and two replies already."""
-    if not chosen or not rejected or (prompt and len(chosen) == 1 and len(rejected) == 1):
-        return prompt, chosen, rejected
-    # Not the last message of either, even when they are equal: that is the reply, and the checks say so.
-    most = min(len(chosen), len(rejected)) - 1
-    shared = 0
-    while shared < most and chosen[shared] == rejected[shared]:
-        shared += 1
-    beginning = chosen[:shared]
-    if not prompt or prompt == beginning or (beginning and beginning[-len(prompt) :] == prompt):
-        prompt = beginning
-    elif shared:
-        prompt = prompt + beginning
-    return prompt, chosen[shared:], rejected[shared:]
-
-
-def _as_messages(value: Any, role: str, column: str, where: str) -> Messages | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        parsed = _parse_messages(value)
-        if parsed is None:
-            return [{"role": role, "content": value}]
-        value = parsed
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, list):
-        raise InputError(f"{where}: column {column!r} holds neither text nor chat messages, but {value!r:.60}")
-    return [_as_message(entry, column, where) for entry in value]
-
-
-def _parse_messages(text: str) -> list[Any] | None:
-    """Return the messages of a table cell that holds them as JSON, which is all that CSV can do."""
-    if not text.lstrip().startswith("[{"):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    is_messages = isinstance(value, list) and all(
-        isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value
-    )
-    return value if is_messages else None
-
-
-def _as_message(entry: Any, column: str, where: str) -> dict[str, Any]:
-    message = role_and_content(entry)
-    if message is None:
-        raise InputError(f"{where}: column {column!r} holds a message without role and content: {entry!r:.80}")
-    return message
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and _parse_messages(value) is None
 
 
 def _features() -> Any:

@@ -1,13 +1,24 @@
 """Prompts: the embedded set, and whatever a user brings."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from orpo.command.errors import InputError
-from orpo.records.messages import last_message
-from orpo.records.read_rows import SAVE_A_FILE, Rows, number_list, read_rows, role_and_content
+from orpo.records.columns import (
+    ColumnsFound,
+    check_turns,
+    find_prompt_columns,
+    listed,
+    meaningful_columns,
+    read_prompt_cells,
+)
+from orpo.records.messages import last_message, user_message
+from orpo.records.read_messages import whole_text
+from orpo.records.read_rows import Rows, read_rows
+from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
 
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
@@ -16,8 +27,6 @@ OUT_OF_PLACE: Final = frozenset({"code", "json", "formal", "legal", "grief", "gr
 """Categories of the embedded prompts where an emoji has no place in the reply."""
 
 PROMPTS_FILE: Final = Path(__file__).with_name("prompts.jsonl")
-_COLUMNS: Final = ("prompt", "messages", "instruction", "question", "query", "text", "conversations")
-_ROLES: Final = frozenset({"system", "user", "assistant"})
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Prompt:
 
     def conversation(self) -> list[dict[str, str]]:
         """Return the prompt as chat messages, the user's last."""
-        return [dict(message) for message in self.messages or [{"role": "user", "content": self.text}]]
+        return [dict(message) for message in self.messages or user_message(self.text)]
 
 
 def embedded_prompts(split: Literal["train", "held_out"] | None = None) -> list[Prompt]:
@@ -64,96 +73,118 @@ def _embedded_prompt(row: dict[str, Any]) -> Prompt:
     return Prompt(row["prompt_id"], text, row["category"], row["split"], messages)
 
 
-def load_prompts(
-    source: str,
+@dataclass(frozen=True)
+class ReadPrompts:
+    """What came of a set of prompts.
+
+    Attributes:
+        prompts: The prompts to use, no more than the limit.
+        held_out: Those left out because no model may be trained on them.
+        repeated: Those left out because they say what an earlier one says.
+        left_out: The rows that cannot be used, each with its reason.
+        warnings: What the user should know: columns that hold something and were not read, rows that were left out.
+    """
+
+    prompts: list[Prompt]
+    held_out: list[Prompt] = field(default_factory=list)
+    repeated: list[Prompt] = field(default_factory=list)
+    left_out: list[BadRow] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_prompts(
+    sources: str | Sequence[str],
     *,
     column: str | None = None,
     config: str | None = None,
-    hub_split: str = TRAIN,
+    split: str = TRAIN,
     limit: int | None = None,
-    flag: str = "--prompts",
-    has_own_flags: bool = False,
-) -> list[Prompt]:
-    """Load prompts from a file, a folder or a Hub data set; `embedded` is the set that comes with the package.
+    for_training: bool = False,
+    bad_rows: BadRowsPolicy = "raise",
+    setting: str = "prompts",
+) -> ReadPrompts:
+    """Read prompts from whatever `read_rows` reads; `embedded` is the set that comes with the package.
 
     Args:
-        source: JSONL, JSON, CSV, TSV, Parquet, text with one prompt a line, a `datasets` folder, or a Hub id.
+        sources: What to read.
         column: The column with the prompt, text or chat messages; found by its usual names when not given.
-        config: Configuration of a Hub data set.
-        hub_split: Split of a Hub data set, or of a folder that `datasets` saved.
-        limit: Take only so many, from the start.
-        flag: The flag that errors name.
-        has_own_flags: Whether the command has FLAG-column, FLAG-config and FLAG-split too, for errors to recommend.
+        config: Configuration of a Hub data set or of a folder.
+        split: Its split.
+        limit: The most prompts to return; those that are left out do not count.
+        for_training: Leave out the prompts that their set marks as held out.
+        bad_rows: Whether a row that cannot be used stops everything, or is left out and told.
+        setting: The setting that named the sources, for errors.
     """
-    if source == EMBEDDED:
-        return embedded_prompts()[:limit]
-    remedy = f"choose with {flag}-config and {flag}-split" if has_own_flags else SAVE_A_FILE
-    rows = read_rows(source, flag=flag, config=config, split=hub_split, remedy=remedy)
-    name = _find_column(rows, column, flag, f"name yours with {flag}-column" if has_own_flags else "rename yours")
-    prompts: list[Prompt] = []
-    empty: list[int] = []
-    ids: set[str] = set()
-    for index, row in enumerate(rows):
-        if limit is not None and len(prompts) >= limit:
+    if sources == EMBEDDED:
+        return _choose(embedded_prompts(), limit, for_training)
+    rows = read_rows(sources, setting=setting, config=config, split=split)
+    names = find_prompt_columns(rows, column, setting)
+    found, bad = _read_all(rows, names)
+    if bad_rows == "raise":
+        raise_for_bad_rows(bad, rows.source, setting)
+    chosen = _choose(found, limit, for_training)
+    if not chosen.prompts:
+        what = "all its prompts are marked as held out" if chosen.held_out else "holds no prompts"
+        told = f" ({tell_bad_rows(bad, rows.source)})" if bad else ""
+        raise InputError(f"{rows.source}: {what}{told}", setting=setting)
+    warnings = [f"{rows.source}: left out {len(bad)} rows: {tell_bad_rows(bad, rows.source)}"] if bad else []
+    if unread := meaningful_columns(rows, names):
+        warnings.append(f"{rows.source}: not read: {listed(unread)}")
+    return replace(chosen, left_out=bad, warnings=warnings)
+
+
+def _choose(prompts: Sequence[Prompt], limit: int | None, for_training: bool) -> ReadPrompts:
+    """Leave out what may not or need not be used, up to the limit."""
+    chosen = ReadPrompts([])
+    seen: set[str] = set()
+    for prompt in prompts:
+        if limit is not None and len(chosen.prompts) >= limit:
             break
-        messages = _as_messages(row.get(name), rows.where(index), name, flag)
-        if not messages:
-            empty.append(rows.numbers[index])
-            continue
-        prompt_id = _unique_id(row, rows.numbers[index], ids)
-        text = messages[-1]["content"]
-        category, split = str(row.get("category") or ""), str(row.get("split") or TRAIN)
-        prompts.append(Prompt(prompt_id, text, category, split, messages if len(messages) > 1 else None))
-    if empty and Path(source).expanduser().exists():  # a user can mend a file, but not a data set on the Hub
-        raise InputError(f"{flag} {source}: no prompt in column {name!r} of {rows.unit}s {number_list(empty)}")
-    if not prompts:
-        raise InputError(f"{flag} {source}: holds no prompts")
-    return prompts
+        said = json.dumps(prompt.conversation())
+        if for_training and prompt.split == HELD_OUT:
+            chosen.held_out.append(prompt)
+        elif said in seen:
+            chosen.repeated.append(prompt)
+        else:
+            chosen.prompts.append(prompt)
+        seen.add(said)
+    return chosen
 
 
-def _find_column(rows: Rows, column: str | None, flag: str, remedy: str) -> str:
-    columns = rows.columns()
-    if column is not None:
-        if column not in columns:
-            raise InputError(f"{flag} {rows.source}: has no column {column!r}; it has {', '.join(columns)}")
-        return column
-    for name in _COLUMNS:
-        if name in columns:
-            return name
-    raise InputError(
-        f"{flag} {rows.source}: has none of the columns {', '.join(_COLUMNS)}; {remedy} "
-        f"(it has {', '.join(map(str, columns[:12]))})"
+def _read_all(rows: Rows, names: ColumnsFound) -> tuple[list[Prompt], list[BadRow]]:
+    prompts: list[Prompt] = []
+    bad = list(rows.bad)
+    ids: set[str] = set()
+    for row in rows.rows:
+        try:
+            prompts.append(_read_prompt(row, names, ids))
+        except RowProblem as problem:
+            bad.append(problem.at(row.place))
+    return prompts, bad
+
+
+def _read_prompt(row: Row, names: ColumnsFound, ids: set[str]) -> Prompt:
+    messages = read_prompt_cells(row.columns, names)
+    while messages and messages[-1]["role"] == "assistant":  # the data set's own answer is not part of the prompt
+        messages = messages[:-1]
+    check_turns(messages, names.prompt or "prompt")
+    if len(messages) == 1:
+        messages = user_message(messages[0]["content"].strip())
+    category, split = (_label(row.columns.get(name)) for name in ("category", "split"))
+    return Prompt(
+        _unique_id(row, ids), last_message(messages), category, split or TRAIN, messages if len(messages) > 1 else None
     )
 
 
-def _as_messages(value: Any, where: str, column: str, flag: str) -> list[dict[str, str]]:
-    """Return chat messages that end with the user's; empty for an empty cell."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return []
-    if isinstance(value, str):
-        return [{"role": "user", "content": value.strip()}]
-    if not isinstance(value, list):
-        raise InputError(f"{flag} {where}: column {column!r} holds neither text nor chat messages, but {value!r:.60}")
-    messages = [_as_message(entry, where, column, flag) for entry in value]
-    while messages and messages[-1]["role"] != "user":  # the data set's own answer is not part of the prompt
-        messages.pop()
-    return messages if messages and messages[-1]["content"].strip() else []
+def _label(value: Any) -> str:
+    return whole_text(str(value)) if isinstance(value, str | int) else ""
 
 
-def _as_message(entry: Any, where: str, column: str, flag: str) -> dict[str, str]:
-    message = role_and_content(entry)
-    if message is None or message["role"] not in _ROLES or not isinstance(message["content"], str):
-        raise InputError(
-            f"{flag} {where}: column {column!r} holds a message that is not "
-            f"{{'role': system, user or assistant, 'content': text}}: {entry!r:.80}"
-        )
-    return message
-
-
-def _unique_id(row: dict[str, Any], number: int, taken: set[str]) -> str:
-    given = row.get("prompt_id", row.get("id"))
-    prompt_id = str(given) if isinstance(given, str | int) and str(given) else f"r{number:05d}"
-    if prompt_id in taken:
-        prompt_id = f"{prompt_id}-{number}"
+def _unique_id(row: Row, taken: set[str]) -> str:
+    given = _label(row.columns.get("prompt_id")) or _label(row.columns.get("id"))
+    wanted = given or f"r{row.place.number:05d}"
+    prompt_id, number = wanted, row.place.number
+    while prompt_id in taken:
+        prompt_id, number = f"{wanted}-{number}", number + 1
     taken.add(prompt_id)
     return prompt_id

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orpo.command.display import console_err
 from orpo.command.errors import InputError
 from orpo.command.paths import default_data_folder
 from orpo.command.run_record import fingerprint_rows
-from orpo.records.pairs import Messages, PreferencePair, read_pairs
-from orpo.records.prompts import HELD_OUT, embedded_prompts, load_prompts
+from orpo.command.safe_text import printable
+from orpo.records.pairs import Messages, PreferencePair
+from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, read_prompts
+from orpo.records.read_pairs import read_pairs
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair, TokenizedPairs, tokenize_pairs
 
@@ -30,15 +33,18 @@ class TrainingData:
 
 
 def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
-    """Read the pairs and raise for whatever is wrong with their text, with row numbers."""
+    """Read the pairs, say what was not read, and raise for whatever is wrong with their text, with row numbers."""
     if settings.data is None and not default_data_folder().exists():
         raise InputError(
             f"there are no preference pairs yet in {default_data_folder()}; make some with `uv run orpo/generate.py`, "
-            "or name others with --data"
+            "or name others"
         )
-    return read_pairs(
+    found = read_pairs(
         settings.data_source, config=settings.data_config, split=settings.data_split, limit=settings.limit
     )
+    for warning in found.warnings:
+        console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
+    return found.pairs
 
 
 def prepare_data(
@@ -76,16 +82,17 @@ def held_out_conversations(settings: TrainSettings, trained_on: Sequence[Prefere
     """Return the prompts to answer at each evaluation, without those that the pairs contain."""
     if settings.eval_prompt_count == 0:
         return []
-    if settings.eval_prompts == "embedded":
+    if settings.eval_prompts == EMBEDDED:
         prompts = embedded_prompts(HELD_OUT)
     else:
-        prompts = load_prompts(settings.eval_prompts, flag="--eval-prompts")
+        prompts = read_prompts(settings.eval_prompts, setting="eval_prompts").prompts
     seen = {prompt_key(pair.prompt) for pair in trained_on}
     unseen = [talk for talk in (prompt.conversation() for prompt in prompts) if prompt_key(talk) not in seen]
     if not unseen:
         raise InputError(
-            f"--eval-prompts {settings.eval_prompts}: the preference pairs contain every one of these prompts; give "
-            "others, or --eval-prompt-count 0"
+            f"{settings.eval_prompts}: the preference pairs contain every one of these prompts; name others, or ask "
+            "for none",
+            setting="eval_prompts",
         )
     random.Random(settings.seed).shuffle(unseen)
     return unseen[: settings.eval_prompt_count]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orpo.generating.choosing import Dropped, count_reasons, make_pair, measure_side, split_repeated
+from orpo.generating.choosing import Dropped, count_reasons, make_pair, measure_side
 from orpo.records.pairs import PreferencePair
 from orpo.records.prompts import Prompt
 
@@ -55,14 +55,6 @@ def test_what_makes_no_pair_is_dropped_with_its_reason(emoji: Reply, plain: Repl
 
 def test_a_cut_off_worse_reply_does_no_harm() -> None:
     assert isinstance(pair(Reply("a 🎉", 1.0), Reply("a", 0.0, finished=False)), PreferencePair)
-
-
-def test_repeated_prompts_are_answered_once() -> None:
-    prompts = [Prompt("1", "a"), Prompt("2", "b"), Prompt("3", "a")]
-    kept, dropped = split_repeated(prompts)
-    assert [prompt.prompt_id for prompt in kept] == ["1", "2"]
-    assert [(entry.reason, entry.prompt.prompt_id) for entry in dropped] == [("repeated prompt", "3")]
-    assert count_reasons(dropped) == {"repeated prompt": 1}
 
 
 def test_sides_are_measured_by_hand_counted_values() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import InputError
-from orpo.records.check_pairs import check_pairs, raise_for_problems
-from orpo.records.pairs import PreferencePair, read_pairs, write_pairs
+from orpo.records.pairs import PreferencePair, write_pairs
+from orpo.records.read_pairs import read_pairs
 
 USER = [{"role": "user", "content": "I passed!"}]
 CHOSEN = [{"role": "assistant", "content": "Well done 🎉👍🏽"}]
@@ -21,6 +21,10 @@ def save(path: Path, *rows: Any) -> str:
     return str(path)
 
 
+def read(source: str, **wanted: Any) -> list[PreferencePair]:
+    return read_pairs(source, **wanted).pairs
+
+
 def three(pair: PreferencePair) -> dict[str, Any]:
     return {"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
 
@@ -29,7 +33,7 @@ def test_written_pairs_read_back_the_same_from_folder_dataset_and_lines(tmp_path
     pair = PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", "p1", "embedded")
     write_pairs(tmp_path, [pair], card="# Card\n")
     for source in (tmp_path, tmp_path / "dataset", tmp_path / "pairs.jsonl"):
-        assert read_pairs(str(source)) == [pair], source
+        assert read(str(source)) == [pair], source
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == "# Card\n"
 
 
@@ -58,14 +62,14 @@ def test_trl_takes_the_written_columns_as_a_conversational_preference(tmp_path: 
     ids=["text", "messages", "text+conversations", "messages+conversations", "conversations", "message", "sharegpt"],
 )
 def test_every_usual_shape_becomes_the_same_messages(tmp_path: Path, row: dict[str, Any]) -> None:
-    (pair,) = read_pairs(save(tmp_path / "pairs.jsonl", {**row, "extra": 7}))
+    (pair,) = read(save(tmp_path / "pairs.jsonl", {**row, "extra": 7}))
     assert three(pair) == ROW
     assert (pair.row, pair.unit) == (1, "line") and pair.file.endswith("pairs.jsonl")
 
 
 def test_a_conversation_of_several_turns_keeps_them_in_the_prompt(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Be kind."}, *USER, *REJECTED, {"role": "user", "content": "Really!"}]
-    rows = read_pairs(save(tmp_path / "pairs.jsonl", {"chosen": turns + CHOSEN, "rejected": turns + REJECTED}))
+    rows = read(save(tmp_path / "pairs.jsonl", {"chosen": turns + CHOSEN, "rejected": turns + REJECTED}))
     assert three(rows[0]) == {"prompt": turns, "chosen": CHOSEN, "rejected": REJECTED}
 
 
@@ -82,7 +86,7 @@ def test_csv_and_parquet_hold_pairs_as_text_or_as_json(tmp_path: Path) -> None:
         writer.writerow([json.dumps(USER), json.dumps(CHOSEN), json.dumps(REJECTED)])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, ROW]), tmp_path / "p.parquet")
     for name in ("p.csv", "p.parquet"):
-        assert [three(row) for row in read_pairs(str(tmp_path / name))] == [ROW, ROW], name
+        assert [three(row) for row in read(str(tmp_path / name))] == [ROW, ROW], name
 
 
 def test_checks_name_the_lines_of_the_file_even_when_some_are_blank(tmp_path: Path) -> None:
@@ -101,12 +105,12 @@ def test_checks_name_the_lines_of_the_file_even_when_some_are_blank(tmp_path: Pa
     text = Path(file).read_text(encoding="utf-8")
     Path(file).write_text("\n\n" + text, encoding="utf-8")
     with pytest.raises(InputError, match=r"chosen is null in lines 4, 10 \(fill or drop these rows\); ") as caught:
-        read_pairs(file)
+        read(file)
     for problem in (
         "rejected is empty in line 5",
         "chosen and rejected are the same in line 6",
         "prompt ends with the role assistant in line 7",
-        "chosen has the role robot in line 8",
+        "chosen has the role 'robot' in line 8",
         "chosen holds a message without content in line 9",
         "prompt is empty in line 11",
     ):
@@ -116,40 +120,35 @@ def test_checks_name_the_lines_of_the_file_even_when_some_are_blank(tmp_path: Pa
 
 def test_equal_conversations_are_reported_as_equal_and_not_as_empty(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chosen and rejected are the same in line 1"):
-        read_pairs(save(tmp_path / "p.jsonl", {"chosen": USER + CHOSEN, "rejected": USER + CHOSEN}))
+        read(save(tmp_path / "p.jsonl", {"chosen": USER + CHOSEN, "rejected": USER + CHOSEN}))
 
 
-def test_checks_take_rows_without_numbers_and_no_rows() -> None:
-    assert check_pairs([ROW]) == []
-    assert [problem.row for problem in check_pairs([ROW, {"chosen": CHOSEN, "rejected": CHOSEN, "prompt": USER}])] == [
-        2
-    ]
-    assert [problem.what for problem in check_pairs([{"prompt": USER, "chosen": CHOSEN}])] == ["no column 'rejected'"]
-    with pytest.raises(InputError, match=r"--data x: there are no rows \(give data"):
-        raise_for_problems(check_pairs([]), "x")
-
-
-def test_many_rows_with_one_problem_are_cut_short() -> None:
+def test_no_pairs_and_many_bad_rows_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data .*: holds no rows"):
+        read(save(tmp_path / "none.jsonl"))
     rows = [{"prompt": USER, "chosen": CHOSEN, "rejected": CHOSEN} for _ in range(30)]
-    with pytest.raises(InputError, match="in rows 1, 2, 3, 4, 5, 6, 7, 8 and 22 more"):
-        raise_for_problems(check_pairs(rows), "x")
+    with pytest.raises(InputError, match="in lines 1, 2, 3, 4, 5, 6, 7, 8 and 22 more"):
+        read(save(tmp_path / "many.jsonl", *rows))
 
 
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'; .*it has prompt, chosen"),
-        ([{"question": "a", "good": "b", "bad": "c"}], "has no column 'chosen' and no column 'rejected'"),
-        ([{"chosen": "b", "rejected": "c"}], "line 1: chosen and rejected are plain text, so a column 'prompt'"),
-        ([ROW, {**ROW, "chosen": 5}], "line 2: column 'chosen' holds neither text nor chat messages"),
-        ([ROW, {**ROW, "chosen": [{"text": "x"}]}], "line 2: column 'chosen' holds a message without role"),
+        ([{"prompt": "a", "chosen": "b"}], "has no column 'rejected'; it has prompt, chosen; name the columns"),
+        (
+            [{"question": "a", "good": "b", "bad": "c"}],
+            "has no column 'chosen' and no column 'rejected'; it has question, good, bad",
+        ),
+        ([{"chosen": "b", "rejected": "c"}], "there is no prompt, and the replies are plain text in line 1"),
+        ([ROW, {**ROW, "chosen": 5}], "chosen holds neither text nor chat messages, but a number in line 2"),
+        ([ROW, {**ROW, "chosen": [{"text": "x"}]}], "chosen holds a message without role and content in line 2"),
     ],
 )
 def test_wrong_columns_are_told_before_anything_is_trained(
     tmp_path: Path, rows: list[dict[str, Any]], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        read_pairs(save(tmp_path / "p.jsonl", *rows))
+        read(save(tmp_path / "p.jsonl", *rows))
 
 
 def test_a_damaged_datasets_folder_is_one_clear_line(tmp_path: Path) -> None:
@@ -157,4 +156,4 @@ def test_a_damaged_datasets_folder_is_one_clear_line(tmp_path: Path) -> None:
     (arrow,) = (tmp_path / "dataset").glob("*.arrow")
     arrow.write_bytes(b"not arrow")
     with pytest.raises(InputError, match="cannot be read as a data set folder"):
-        read_pairs(str(tmp_path / "dataset"))
+        read(str(tmp_path / "dataset"))

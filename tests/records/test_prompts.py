@@ -3,12 +3,12 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orpo.command.errors import InputError
-from orpo.records.pairs import read_pairs
-from orpo.records.prompts import embedded_prompts, load_prompts
+from orpo.records.prompts import Prompt, embedded_prompts, read_prompts
 
 
 def test_the_embedded_set_is_large_varied_and_split_without_overlap() -> None:
@@ -18,7 +18,11 @@ def test_the_embedded_set_is_large_varied_and_split_without_overlap() -> None:
     assert len(Counter(prompt.category for prompt in prompts)) >= 8
     train, held_out = embedded_prompts("train"), embedded_prompts("held_out")
     assert len(train) + len(held_out) == len(prompts) and len(held_out) >= 200
-    assert load_prompts("embedded", limit=3) == prompts[:3]
+    assert load("embedded", limit=3) == prompts[:3]
+
+
+def load(source: str, **wanted: Any) -> list[Prompt]:
+    return read_prompts(source, **wanted).prompts
 
 
 def write(path: Path, text: str) -> str:
@@ -45,8 +49,8 @@ def test_prompts_come_from_every_usual_file(tmp_path: Path) -> None:
         str(tmp_path / "p.parquet"),
     ]  # fmt: skip
     for file in files:
-        assert [prompt.text for prompt in load_prompts(file)] == texts, file
-    assert [prompt.text for prompt in load_prompts(files[0], limit=2)] == texts[:2]
+        assert [prompt.text for prompt in load(file)] == texts, file
+    assert [prompt.text for prompt in load(files[0], limit=2)] == texts[:2]
 
 
 def test_prompts_come_from_a_datasets_folder_and_its_splits(tmp_path: Path) -> None:
@@ -54,50 +58,47 @@ def test_prompts_come_from_a_datasets_folder_and_its_splits(tmp_path: Path) -> N
 
     data = Dataset.from_list([{"question": "one"}, {"question": "two"}])
     DatasetDict({"train": data, "test": data.select([1])}).save_to_disk(str(tmp_path / "saved"))
-    assert len(load_prompts(str(tmp_path / "saved"))) == 2
-    assert [prompt.text for prompt in load_prompts(str(tmp_path / "saved"), hub_split="test")] == ["two"]
-    with pytest.raises(InputError, match="no split 'dev'; it has train, test; save the part you want as"):
-        load_prompts(str(tmp_path / "saved"), hub_split="dev", flag="--eval-prompts")
-    with pytest.raises(InputError, match="choose with --prompts-config and --prompts-split"):
-        load_prompts(str(tmp_path / "saved"), hub_split="dev", has_own_flags=True)
+    assert len(load(str(tmp_path / "saved"))) == 2
+    assert [prompt.text for prompt in load(str(tmp_path / "saved"), split="test")] == ["two"]
+    with pytest.raises(InputError, match="no split 'dev'; it has train, test; choose another") as caught:
+        load(str(tmp_path / "saved"), split="dev", setting="eval_prompts")
+    assert "--" not in str(caught.value) and caught.value.for_command().startswith("--eval-prompts ")
 
 
-def test_errors_recommend_only_flags_that_the_command_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_name_no_flags_but_the_one_that_the_command_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`train` was told to give --eval-prompts-config and --eval-prompts-column, which it does not have."""
 
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("Unknown split 'train'.")
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
-    with pytest.raises(InputError, match=r"choose with --data-config and --data-split"):
-        read_pairs("some/pairs")
-    with pytest.raises(InputError, match=r"Unknown split 'train'\.; save the part you want") as caught:
-        load_prompts("some/pairs", flag="--eval-prompts")
-    assert "-config" not in str(caught.value)
-    with pytest.raises(InputError, match=r"rename yours \(it has ask\)"):
-        load_prompts(write(tmp_path / "p.csv", "ask\na\n"), flag="--eval-prompts")
-    with pytest.raises(InputError, match=r"name yours with --prompts-column \(it has ask\)"):
-        load_prompts(str(tmp_path / "p.csv"), has_own_flags=True)
+    for source in ("some/pairs", write(tmp_path / "p.csv", "ask\na\n")):
+        with pytest.raises(InputError, match=r"Unknown split 'train'\.; choose another|call it prompt") as caught:
+            load(source, setting="eval_prompts")
+        assert "--" not in str(caught.value)
+        assert caught.value.for_command().startswith(f"--eval-prompts {source}: ")
 
 
 def test_a_sharegpt_conversation_is_a_prompt_as_it_is_a_pair(tmp_path: Path) -> None:
     """`from` and `value` were read in preference pairs and refused in prompts."""
     messages = [{"from": "system", "value": "s"}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-    (prompt,) = load_prompts(write(tmp_path / "p.jsonl", json.dumps({"conversations": messages})))
+    (prompt,) = load(write(tmp_path / "p.jsonl", json.dumps({"conversations": messages})))
     assert prompt.conversation() == [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
 
 
 def test_a_conversation_is_a_prompt_up_to_the_last_user_message(tmp_path: Path) -> None:
     roles = ["system", "user", "assistant", "user", "assistant"]
     messages = [{"role": role, "content": f"{role} {number}"} for number, role in enumerate(roles)]
-    (prompt,) = load_prompts(write(tmp_path / "p.jsonl", json.dumps({"messages": messages})))
+    (prompt,) = load(write(tmp_path / "p.jsonl", json.dumps({"messages": messages})))
     assert prompt.text == "user 3"
     assert prompt.conversation() == messages[:4]
 
 
 def test_ids_stay_unique_and_the_split_of_a_file_is_kept(tmp_path: Path) -> None:
     rows = [{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b", "split": "held_out"}, {"prompt": "c"}]
-    prompts = load_prompts(write(tmp_path / "p.jsonl", "\n".join(map(json.dumps, rows))))
+    prompts = load(write(tmp_path / "p.jsonl", "\n".join(map(json.dumps, rows))))
     assert [prompt.prompt_id for prompt in prompts] == ["1", "1-2", "r00003"]
     assert [prompt.split for prompt in prompts] == ["train", "held_out", "train"]
 
@@ -108,18 +109,18 @@ def test_ids_stay_unique_and_the_split_of_a_file_is_kept(tmp_path: Path) -> None
         ("empty.jsonl", "", "holds no rows"),
         ("empty.txt", "\n \n", "holds no rows"),
         ("header.csv", "prompt\n", "holds no rows"),
-        ("broken.jsonl", '{"prompt": "a"}\n\n{"prompt": \n', "line 3: is not JSON"),
-        ("list.jsonl", '["a"]\n', "line 1: is not a JSON object"),
+        ("broken.jsonl", '{"prompt": "a"}\n\n{"prompt": \n', "is not JSON: .* in line 3"),
+        ("list.jsonl", '["a"]\n', "is not a JSON object with columns, but text in row 1"),
         ("columns.csv", "ask,answer\na,b\n", "has none of the columns .*it has ask, answer"),
-        ("ragged.csv", "id,prompt\n1,a\n2,b,c\n", "line 3: has not the 2 cells"),
+        ("ragged.csv", "id,prompt\n1,a\n2,b,c\n", "has 3 cells where the first line has 2 in line 3"),
         ("quote.csv", 'id,prompt\n1,"a\n', "line 2: is not CSV"),
         ("twice.csv", "prompt,prompt\na,b\n", "two columns have the same name"),
-        ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n{"prompt": null}\n', "in column 'prompt' of lines 2, 3"),
-        ("number.jsonl", '{"prompt": 3}\n', "line 1: column 'prompt' holds neither text nor chat messages, but 3"),
-        ("role.jsonl", '{"prompt": [{"role": "robot", "content": "a"}]}\n', "line 1: .*is not .*'role'"),
+        ("blank.jsonl", '{"prompt": "a"}\n{"prompt": " "}\n{"prompt": null}\n', "prompt is empty in lines 2, 3"),
+        ("number.jsonl", '{"prompt": 3}\n', "prompt holds neither text nor chat messages, but a number in line 1"),
+        ("role.jsonl", '{"prompt": [{"role": "robot", "content": "a"}]}\n', "prompt has the role 'robot' in line 1"),
         ("table.parquet", "prompt\na\n", "is not a Parquet file"),
         ("zero.csv", "prompt\na\0\n", "holds zero bytes"),
-        ("what.xyz", "prompt\na\n", "the name must end in one of"),
+        ("what.xyz", "prompt\na\n", "its name must end in one of"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_what_it_says_is_named_with_its_line(
@@ -127,33 +128,33 @@ def test_a_file_that_is_not_what_it_says_is_named_with_its_line(
 ) -> None:
     file = write(tmp_path / name, text)
     with pytest.raises(InputError, match=says) as caught:
-        load_prompts(file)
+        load(file)
     assert file in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_binary_file_with_a_text_name_is_an_error_not_a_prompt(tmp_path: Path) -> None:
     (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    with pytest.raises(InputError, match="is not UTF-8 text"):
-        load_prompts(str(tmp_path / "image.csv"))
+    with pytest.raises(InputError, match=r"is not UTF-8 text \(byte 0\)"):
+        load(str(tmp_path / "image.csv"))
 
 
 def test_the_named_column_is_taken_and_a_missing_one_reported(tmp_path: Path) -> None:
     file = write(tmp_path / "p.csv", "prompt,mine\na,b\n")
-    assert load_prompts(file, column="mine")[0].text == "b"
+    assert load(file, column="mine")[0].text == "b"
     with pytest.raises(InputError, match="has no column 'theirs'; it has prompt, mine"):
-        load_prompts(file, column="theirs")
+        load(file, column="theirs")
 
 
 @pytest.mark.parametrize("source", ["nowhere/at-all", "no_such_set", "missing.jsonl", "./missing", "/missing/folder"])
 def test_what_exists_neither_here_nor_on_a_hub_out_of_reach_is_one_clear_line(source: str) -> None:
     with pytest.raises(InputError, match=r"is no file or folder here|there is no such file or folder"):
-        load_prompts(source)
+        load(source)
 
 
 def test_a_folder_without_data_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no data file that can be read"):
-        load_prompts(str(tmp_path))
+        load(str(tmp_path))
     write(tmp_path / "a.jsonl", "{}")
     write(tmp_path / "b.csv", "prompt\n")
-    with pytest.raises(InputError, match="several data files; name one"):
-        load_prompts(str(tmp_path))
+    with pytest.raises(InputError, match="several data files that are not shards of one"):
+        load(str(tmp_path))

@@ -1,0 +1,150 @@
+"""One cell of a user's data as chat messages, whichever of the usual ways it was written in.
+
+Text, a message, a list of messages, ShareGPT's `from` and `value`, contents in parts, dialogues within one text
+(`Human: ... Assistant: ...`), and what pandas or a CSV made of a list. What cannot be read is a RowProblem, never text.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from orpo.records.json_text import kind_of_value
+from orpo.records.messages import Message
+from orpo.records.rows import RowProblem
+
+LONGEST_MESSAGE: Final = 2_000_000
+"""Characters of one message; far more than any context holds, and few enough to be tokenized in seconds."""
+
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "model": "assistant",
+}
+_HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
+_WRITTEN_LIST: Final = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|content|from|value)\1\s*:")
+_DIALOGUE: Final = re.compile(r"\s*Human:")
+_TURN: Final = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
+_FILL: Final = "fill or drop these rows"
+
+
+def read_messages(value: Any, role: str, column: str) -> list[Message] | None:
+    """Return a cell as messages; text becomes one message of the given role; None for an empty cell.
+
+    Raises RowProblem, whose text names the column.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        value = _within_text(value, column)
+        if isinstance(value, str):
+            return [{"role": role, "content": checked_text(value, column)}]
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        what = f"{column} holds neither text nor chat messages, but {kind_of_value(value)}"
+        raise RowProblem(what, "give text or a list of messages with role and content")
+    return [_read_message(entry, column) for entry in value]
+
+
+def checked_text(text: str, column: str) -> str:
+    """Return text that can be tokenized and written; RowProblem for half a character or a message without end."""
+    if _HALF_CHARACTER.search(text):
+        raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "mend or drop these rows")
+    if len(text) > LONGEST_MESSAGE:
+        raise RowProblem(f"{column} has a message of more than {LONGEST_MESSAGE:,} characters", "shorten or drop it")
+    return text
+
+
+def whole_text(text: str) -> str:
+    """Return text with every half character replaced, for ids and names that nobody is trained on."""
+    return _HALF_CHARACTER.sub("\ufffd", text)
+
+
+def _read_message(entry: Any, column: str) -> Message:
+    remedy = "give every message a role (system, user, assistant) and a content"
+    if not isinstance(entry, Mapping):
+        raise RowProblem(f"{column} holds a list with {kind_of_value(entry)} in place of a message", remedy)
+    for role_key, content_key in (("role", "content"), ("from", "value")):
+        if role_key in entry and content_key in entry:
+            content = _read_content(entry[content_key], column)
+            return {"role": _read_role(entry[role_key], column), "content": checked_text(content, column)}
+    raise RowProblem(f"{column} holds a message without role and content", remedy)
+
+
+def _read_role(role: Any, column: str) -> str:
+    remedy = "roles are system, user and assistant"
+    if not isinstance(role, str):
+        raise RowProblem(f"{column} has a message whose role is {kind_of_value(role)}", remedy)
+    known = _ROLES.get(role.strip().lower())
+    if known is None:
+        raise RowProblem(f"{column} has the role {role[:40]!r}", remedy)
+    return known
+
+
+def _read_content(content: Any, column: str) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None:
+        raise RowProblem(f"{column} holds a message without content", _FILL)
+    parts = content if isinstance(content, list | tuple) else [content]
+    return "".join(_read_part(part, column) for part in parts)
+
+
+def _read_part(part: Any, column: str) -> str:
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, Mapping) else None
+    # Tables give every part the columns of all: a text part may carry `image: null`.
+    if isinstance(text, str) and part.get("type", "text") == "text":
+        return text
+    named = part.get("type") if isinstance(part, Mapping) else None
+    what = f"a part of the type {named[:40]!r}" if isinstance(named, str) else kind_of_value(part)
+    raise RowProblem(f"{column} holds a message whose content is {what}", "only text can be used")
+
+
+def _within_text(text: str, column: str) -> Any:
+    """Return the messages that a text holds, or the text itself."""
+    if _WRITTEN_LIST.match(text) and text.rstrip()[-1] in "]}":
+        return _parse_written_list(text, column)
+    if _DIALOGUE.match(text) and "Assistant:" in text:
+        return _parse_dialogue(text)
+    return text
+
+
+def _parse_written_list(text: str, column: str) -> list[Any]:
+    """Parse messages as JSON, as Python wrote them, or as numpy did: with a line break where a comma should be."""
+    with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)
+    for parse, written in (
+        (json.loads, text),
+        (ast.literal_eval, text.strip()),
+        (ast.literal_eval, with_commas.strip()),
+    ):
+        try:
+            value = parse(written)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        entries = value if isinstance(value, list) else [value]
+        if all(isinstance(entry, dict) for entry in entries):
+            return entries
+    remedy = "save the data as JSONL or Parquet, which keep lists"
+    raise RowProblem(f"{column} holds chat messages as text that cannot be parsed", remedy)
+
+
+def _parse_dialogue(text: str) -> list[Any]:
+    """Take a dialogue apart as Anthropic's HH data set writes it; an open turn of the assistant at its end goes."""
+    pieces = _TURN.split(text)[1:]
+    turns = [{"role": role, "content": said.strip()} for role, said in zip(pieces[::2], pieces[1::2], strict=True)]
+    turns = [{**turn, "role": "user" if turn["role"] == "Human" else "assistant"} for turn in turns]
+    if turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"]:
+        turns.pop()
+    return turns
