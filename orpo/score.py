@@ -12,23 +12,22 @@ JSON file holds an array of such rows or of texts. The score is the product of i
 """
 
 import json
-import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.run_command import run_command
 from orpo.command.safe_text import printable
 from orpo.command.settings import parse_settings, setting
+from orpo.records.read_replies import AnsweredReply, read_replies
 from orpo.scoring import SCORERS, ScoreReport, find_emojis, get_scorer, suggest_emojis
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_REPLY_COLUMNS: Final = ("reply", "text", "response", "completion", "output", "content")
 _GOOD, _FAIR = 0.8, 0.5
 
 
@@ -49,15 +48,6 @@ class ScoreSettings:
         """Refuse what cannot be meant."""
         if self.texts and self.file is not None:
             raise SettingsError(f"--file {self.file}: give texts or --file, not both")
-
-
-@dataclass(frozen=True)
-class Scorable:
-    """A text with what it answers."""
-
-    reply: str
-    prompt: str
-    system: str
 
 
 def main(argv: list[str]) -> int:
@@ -113,94 +103,21 @@ def _suggest(settings: ScoreSettings) -> int:
     return 0
 
 
-def _read(settings: ScoreSettings) -> Iterator[Scorable]:
+def _read(settings: ScoreSettings) -> Iterator[AnsweredReply]:
+    asked = AnsweredReply("", settings.prompt, settings.system)
     if settings.texts:
-        yield from (Scorable(text, settings.prompt, settings.system) for text in settings.texts)
+        yield from (replace(asked, reply=text) for text in settings.texts)
         return
     if settings.file is None and sys.stdin.isatty():
         raise SettingsError('nothing to score: give a text, such as `score.py "Well done! 🎉"`, or --file')
     if settings.file is None or str(settings.file) == "-":
-        name, lines = "standard input", sys.stdin.buffer.read()
+        name, data = "standard input", sys.stdin.buffer.read()
     else:
-        name, lines = str(settings.file), settings.file.read_bytes()
-    try:
-        text = lines.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: not UTF-8 text (byte {error.start}); convert it first") from None
-    entries = _whole_json(text, name)
-    if entries is not None:
-        yield from (_row(entry, f"{name}, entry {n}", settings) for n, entry in enumerate(entries, start=1))
-        return
-    rows = name.endswith((".jsonl", ".ndjson")) or text.lstrip().startswith('{"')
-    for number, line in enumerate(text.split("\n"), start=1):
-        where = f"{name}, line {number}"
-        if line.strip():
-            yield _row(_parse(line, where), where, settings) if rows else _plain(line, settings)
+        name, data = str(settings.file), settings.file.read_bytes()
+    yield from read_replies(data, name, asked)
 
 
-def _whole_json(text: str, name: str) -> list[Any] | None:
-    """Return the entries of a text that is one JSON value; None for lines of text or of JSON."""
-    is_json = name.lower().endswith(".json")
-    if not is_json and not re.match(r"\s*\[\s*\{", text):
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if not is_json or text.lstrip().startswith('{"'):  # JSON lines, whatever the name says
-            return None
-        raise InputError(f"{name}, line {error.lineno}: not JSON ({error.msg})") from None
-    return value if isinstance(value, list) else [value]
-
-
-def _plain(line: str, settings: ScoreSettings) -> Scorable:
-    return Scorable(line.rstrip("\r"), settings.prompt, settings.system)
-
-
-def _parse(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg})") from None
-
-
-def _row(row: Any, where: str, settings: ScoreSettings) -> Scorable:
-    """Return the reply, prompt and system message of one entry of JSON: an object, or the reply alone as text."""
-    if isinstance(row, str):
-        return Scorable(row, settings.prompt, settings.system)
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: neither a text nor a JSON object with a reply")
-    messages = row.get("messages")
-    if isinstance(messages, list):
-        row = {**_by_role(messages), **row}
-    reply = next((row[name] for name in _REPLY_COLUMNS if row.get(name) is not None), None)
-    if reply is None:
-        raise InputError(f"{where}: has no reply; name it one of {', '.join(_REPLY_COLUMNS)}")
-    prompt, system = row.get("prompt"), row.get("system")
-    if isinstance(prompt, list):
-        asked = _by_role(prompt)
-        prompt, system = asked.get("prompt"), system or asked.get("system")
-    return Scorable(_text_of(reply, where), _text_of(prompt or settings.prompt, where), str(system or settings.system))
-
-
-def _by_role(messages: list[Any]) -> dict[str, str]:
-    """Return the last user, assistant and system message of a conversation, under the names of columns."""
-    columns = {"user": "prompt", "assistant": "reply", "system": "system"}
-    found: dict[str, str] = {}
-    for message in messages:
-        if isinstance(message, dict) and message.get("role") in columns:
-            found[columns[message["role"]]] = str(message.get("content") or "")
-    return found
-
-
-def _text_of(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and isinstance(value[-1], dict):
-        return str(value[-1].get("content") or "")
-    raise InputError(f"{where}: the reply and the prompt must be texts or chat messages, not {type(value).__name__}")
-
-
-def _show(item: Scorable, report: ScoreReport, *, explain: bool) -> None:
+def _show(item: AnsweredReply, report: ScoreReport, *, explain: bool) -> None:
     """Print the score with the text, its emojis marked, and with --explain a line for each part."""
     from rich.text import Text
 

@@ -32,6 +32,7 @@ _ROLES: Final = {
 }
 _HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 _WRITTEN_LIST: Final = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|content|from|value)\1\s*:")
+_KEYS: Final = ({"role", "content"}, {"from", "value"})
 _DIALOGUE: Final = re.compile(r"\s*Human:")
 _TURN: Final = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 _FILL: Final = "fill or drop these rows"
@@ -58,10 +59,10 @@ def read_messages(value: Any, role: str, column: str) -> list[Message] | None:
 
 def checked_text(text: str, column: str) -> str:
     """Return text that can be tokenized and written; RowProblem for half a character or a message without end."""
-    if _HALF_CHARACTER.search(text):
-        raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "mend or drop these rows")
     if len(text) > LONGEST_MESSAGE:
         raise RowProblem(f"{column} has a message of more than {LONGEST_MESSAGE:,} characters", "shorten or drop it")
+    if _HALF_CHARACTER.search(text):
+        raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "mend or drop these rows")
     return text
 
 
@@ -115,27 +116,28 @@ def _read_part(part: Any, column: str) -> str:
 def _within_text(text: str, column: str) -> Any:
     """Return the messages that a text holds, or the text itself."""
     if _WRITTEN_LIST.match(text) and text.rstrip()[-1] in "]}":
-        return _parse_written_list(text, column)
+        return _parse_written_list(text, column) or text
     if _DIALOGUE.match(text) and "Assistant:" in text:
         return _parse_dialogue(text)
     return text
 
 
-def _parse_written_list(text: str, column: str) -> list[Any]:
-    """Parse messages as JSON, as Python wrote them, or as numpy did: with a line break where a comma should be."""
+def _parse_written_list(text: str, column: str) -> list[Any] | None:
+    """Parse messages as JSON, as Python wrote them, or as numpy did: with a line break where a comma should be.
+
+    None for data that are no messages, such as a reply that lists users with their roles.
+    """
     with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)
-    for parse, written in (
-        (json.loads, text),
-        (ast.literal_eval, text.strip()),
-        (ast.literal_eval, with_commas.strip()),
-    ):
+    for parse, written in ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, with_commas)):
         try:
-            value = parse(written)
+            value = parse(written.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         entries = value if isinstance(value, list) else [value]
-        if all(isinstance(entry, dict) for entry in entries):
-            return entries
+        is_talk = all(isinstance(entry, dict) and any(keys <= entry.keys() for keys in _KEYS) for entry in entries)
+        return entries if is_talk else None
+    if not any(all(re.search(rf"['\"]{key}['\"]\s*:", text) for key in keys) for keys in _KEYS):
+        return None
     remedy = "save the data as JSONL or Parquet, which keep lists"
     raise RowProblem(f"{column} holds chat messages as text that cannot be parsed", remedy)
 

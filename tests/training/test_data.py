@@ -69,7 +69,7 @@ def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Calla
     settings = TrainSettings(eval_prompts=str(file))
     found = held_out_conversations(settings, [pair("how  are YOU?", "Fine 😊", "Fine")])
     assert found == [[{"role": "user", "content": "Tell me a joke"}]]
-    with pytest.raises(InputError, match="eval_prompts .*contain every one"):
+    with pytest.raises(InputError, match=r"eval_prompts .*contain every one"):
         held_out_conversations(settings, [pair("how are you?", "a", "b"), pair("tell me a joke", "a", "b")])
 
 
