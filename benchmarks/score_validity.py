@@ -2,9 +2,9 @@
 
     uv run benchmarks/score_validity.py --data ../shared/data
 
-Prints four tables: relevance on tweets whose emoji was removed (split `val`, on which nothing was chosen); the emoji
-in place against a random one of equal frequency in comments; damage to well-scored replies; what length and formatting
-buy. The last line is JSON.
+Prints tables: relevance on tweets whose emoji was removed (split `val`, on which nothing was chosen); the emoji in
+place against a random one of equal frequency in comments; damage to well-scored replies; what length and formatting
+buy; and the exchanges of score_on_written_sets.py. The last line is JSON.
 """
 
 import argparse
@@ -20,10 +20,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the recipes
 
+from benchmarks.score_on_written_sets import (
+    measure_calibration,
+    measure_presence,
+    measure_restraint,
+    measure_start,
+    measure_suggestions,
+)
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
 from orpo.command.display import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
-from orpo.scoring.fitting import emotion_fit, relevance
+from orpo.scoring.fitting import Place, emotion_fit, relevance
 from orpo.scoring.meaning import TWEET_WEIGHT, MeaningModel, TextMeaning, meaning_model
 
 OWN_REPLIES = Path(__file__).with_name("well_written_replies.tsv")
@@ -47,21 +54,20 @@ def judges(model: MeaningModel, data: Path) -> dict[str, Judge]:
 
     def stemmed(number: int, meaning: TextMeaning, text: str) -> float:
         own = model.keywords[number]
-        return sum(own[word] for word in meaning.stems & own.keys())
+        return sum(own[word] for word in meaning.sense.stems & own.keys())
 
     return {
         "keywords, exact": plain_lexicon,
         "keywords, stemmed and weighted": stemmed,
-        "word vectors": lambda number, meaning, _: float(model.emoji_vectors[number] @ meaning.vector),
+        "sense (static encoder)": lambda number, meaning, _: model.sense_score(number, meaning.sense),
         "emotions": lambda number, meaning, _: float(model.emoji_emotions[number] @ meaning.emotions),
         "no tweet seen (all three)": lambda number, meaning, _: model.lexical_score(number, meaning),
         "tweet model alone": lambda number, meaning, _: (
             (model.affinity(number, meaning) - model.lexical_score(number, meaning)) / TWEET_WEIGHT
         ),
         "shipped": lambda number, meaning, _: model.affinity(number, meaning),
-        "shipped, against the emoji's usual": lambda number, meaning, _: model.standing(number, meaning),
         "relevance and emotion as scored": lambda number, _, text: (
-            relevance(model.emojis[number], text) * emotion_fit(model.emojis[number], text)
+            relevance(model.emojis[number], Place(text)) * emotion_fit(model.emojis[number], text)
         ),
     }
 
@@ -94,7 +100,17 @@ def ranking_figures(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) 
     # a tie is worth its share of the places it covers
     above, tied = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
     top = {k: float(np.clip((k - above) / tied, 0, 1).mean()) for k in (1, 3)}
-    return {"macro_auc": macro, "micro_auc": float(wins.mean()), "top1": top[1], "top3": top[3]}
+    figures = {"macro_auc": macro, "micro_auc": float(wins.mean()), "top1": top[1], "top3": top[3]}
+    return figures | {"macro_f1": macro_f1(scores.argmax(axis=1), labels)}
+
+
+def macro_f1(picked: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Return the mean F1 over labels of the best column: TweetEval's measure."""
+    found = []
+    for label in np.unique(labels):
+        right = int(((picked == label) & (labels == label)).sum())
+        found.append(2 * right / max(1, int((picked == label).sum() + (labels == label).sum())))
+    return float(np.mean(found))
 
 
 def read_emoji_comments(data: Path) -> list[tuple[str, str, set[str]]]:
@@ -276,7 +292,20 @@ def main() -> None:
     show("Damage to well-scored replies: the damaged one scores lower", damages)
     formatting = measure_formatting(replies)
     show("Length and formatting", formatting)
+    written = {
+        "restraint": (
+            "Grave, formal and technical prompts: the plain reply above the one with a smile",
+            measure_restraint(),
+        ),
+        "presence": ("Replies with emojis: above their plain twin, above others' emojis", measure_presence(data)),
+        "suggestions": ("suggest_emojis: a reader accepts the first, one of the first three", measure_suggestions()),
+        "calibration": ("Said and seen: the reply with an emoji is preferred", measure_calibration(data)),
+        "start": ("A fresh process, seconds", measure_start()),
+    }
+    for title, rows in written.values():
+        show(title, rows)
     results = {"tweets": tweets, "comments": comments, "damage": damages, "formatting": formatting}
+    results |= {name: rows for name, (_, rows) in written.items()}
     print(json.dumps(results, default=float, ensure_ascii=False))
 
 

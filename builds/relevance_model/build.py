@@ -10,6 +10,7 @@ import argparse
 import gzip
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +21,66 @@ from builds.relevance_model.linear_models import RATED_AS, LinearModel, train_em
 from builds.relevance_model.sources import (
     EMOTIONS_RATED,
     Comment,
+    Tweet,
     read_comments,
     read_conversations,
     read_keywords,
+    read_messages,
     read_ratings,
     read_tweets,
+    read_usage,
     read_usual,
+    read_written_contexts,
+    read_written_replies,
     usual_grade,
 )
-from builds.relevance_model.word_vectors import WordVectors, train_word_vectors
+from builds.relevance_model.tweet_network import train_tweet_network
+from orpo.scoring import emoji_name
+from orpo.scoring.encoder import static_encoder
 from orpo.scoring.meaning import MeaningModel, TextMeaning
-from orpo.scoring.words import stem
+from orpo.scoring.words import Vocabulary, stem
 
 OUTPUT = Path(__file__).resolve().parents[2] / "orpo" / "scoring" / "data"
-COMMON_DIRECTIONS = 8
-KEYWORD_RARITY = 1e-3
-BACKGROUND_COMMENTS = 2000
+BACKGROUND_TEXTS = 1500  # of comments and of messages each
 NEIGHBOURS = 5
+NAME_SHARE, KEYWORDS_SHARE, USAGE_SHARE = 1.0, 1.0, 1.2  # in the vector of an emoji
+HAPPY = {"joy", "fun", "pride", "love", "gratitude", "hope", "surprise"}
+UNHAPPY = {"sympathy", "sadness", "worry", "anger"}
+GRAVE = {"grief", "crisis", "violence", "grave_illness"}
+MOOD_RIDGE = 30.0
 
 Arrays = dict[str, NDArray[Any]]
 
 
-def build(
-    data: Path, *, tweet_share: float = 1.0, words: int = 20_000, dimensions: int = 96
-) -> tuple[Arrays, dict[str, Any]]:
+def build(data: Path, *, tweet_share: float = 1.0, words: int = 20_000) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and the lexicon of the model, trained on these data."""
     comments = read_comments(data)
-    texts = read_conversations(data) + 3 * [comment.text for comment in comments]
-    _say("word vectors")
-    word_vectors = train_word_vectors(texts, words=words, dimensions=dimensions)
-    arrays, lexicon = _lexicon(data, word_vectors, comments)
-    _say("emotions")
+    _say("vocabulary and lexicon")
+    vocabulary = count_words(read_conversations(data) + 3 * [comment.text for comment in comments], words)
+    arrays, lexicon = _lexicon(data, vocabulary)
+    _add_senses(arrays, lexicon, data, vocabulary, comments)
+    _say("emotions and mood")
     _add_emotions(arrays, train_emotions(comments))
+    _add_mood(arrays)
     _say("tweets")
     tweets = read_tweets(data, "train")
-    _add_tweets(arrays, lexicon, train_tweets(tweets[: int(len(tweets) * tweet_share)]))
-    _say("emoji emotions and background")
+    _add_tweets(arrays, lexicon, tweets[: int(len(tweets) * tweet_share)], vocabulary)
+    _say("emoji emotions and neighbours")
     _add_emoji_emotions(arrays, lexicon, data)
-    _add_background(arrays, lexicon, comments)
+    _add_neighbours(arrays, lexicon, comments)
     return arrays, lexicon
 
 
-def _lexicon(data: Path, word_vectors: WordVectors, comments: list[Comment]) -> tuple[Arrays, dict[str, Any]]:
-    """Return word and emoji vectors and the keywords of each emoji, weighted by how few emojis share them."""
+def count_words(texts: list[str], words: int) -> Vocabulary:
+    """Return the commonest words of these texts with their log probabilities."""
+    splitter = Vocabulary([], np.zeros(0))
+    counted = Counter(token for text in texts for token in splitter.tokens(text))
+    kept = [word for word, count in counted.most_common(words) if count >= 6]
+    return Vocabulary(kept, np.log(np.array([counted[word] for word in kept]) / sum(counted.values())))
+
+
+def _lexicon(data: Path, vocabulary: Vocabulary) -> tuple[Arrays, dict[str, Any]]:
+    """Return the keywords of each emoji, weighted by how few emojis share them, and how usual each emoji is."""
     keywords = read_keywords(data)
     emojis = sorted(keywords)
     shared: dict[str, int] = {}
@@ -76,58 +94,55 @@ def _lexicon(data: Path, word_vectors: WordVectors, comments: list[Comment]) -> 
         for word, count in keywords[emoji].items():
             stems[stem(word)] = round(max(stems.get(stem(word), 0.0), rarity[word] * min(count, 2.0)), 2)
         by_stem.append(stems)
-    quantised = np.round(word_vectors.vectors * 127 / np.abs(word_vectors.vectors).max()).astype(np.int8)
-    arrays: Arrays = {
-        "word_vectors": quantised,
-        "word_log_probabilities": np.array(word_vectors.vocabulary.log_probabilities, dtype=np.float16),
-    }
     grades = read_usual()
-    lexicon = {
-        "words": word_vectors.vocabulary.words,
+    arrays: Arrays = {"word_log_probabilities": np.array(vocabulary.log_probabilities, dtype=np.float16)}
+    return arrays, {
+        "words": vocabulary.words,
         "emojis": emojis,
         "keywords": by_stem,
         "usual": [usual_grade(emoji, grades) for emoji in emojis],
     }
-    _add_directions(arrays, lexicon, comments)
-    vectors = quantised.astype(np.float32)
-    probability = np.exp(np.array(word_vectors.vocabulary.log_probabilities))
-    index = word_vectors.vocabulary.index
-    emoji_vectors = np.zeros((len(emojis), vectors.shape[1]), dtype=np.float32)
-    for number, emoji in enumerate(emojis):
-        for word, count in keywords[emoji].items():
-            if word in index:
-                weight = KEYWORD_RARITY / (KEYWORD_RARITY + probability[index[word]])
-                emoji_vectors[number] += rarity[word] * count * weight * vectors[index[word]]
-        if emoji_vectors[number].any():
-            emoji_vectors[number] = _centre(emoji_vectors[number], arrays)
-    arrays["emoji_vectors"] = np.round(emoji_vectors * 127 / np.abs(emoji_vectors).max()).astype(np.int8)
-    return arrays, lexicon
 
 
-def _add_directions(arrays: Arrays, lexicon: dict[str, Any], comments: list[Comment]) -> None:
-    """Add the mean text direction and the commonest directions around it."""
-    from orpo.scoring.meaning import WORD_RARITY
-    from orpo.scoring.words import Vocabulary
-
-    vocabulary = Vocabulary(lexicon["words"], arrays["word_log_probabilities"].astype(np.float64))
-    rarity = WORD_RARITY / (WORD_RARITY + np.exp(arrays["word_log_probabilities"].astype(np.float32)))
+def _add_senses(
+    arrays: Arrays, lexicon: dict[str, Any], data: Path, vocabulary: Vocabulary, comments: list[Comment]
+) -> None:
+    """Add the vector of each emoji, and the mean and deviation of its likeness to everyday texts."""
+    encoder = static_encoder()
+    keywords, usage = read_keywords(data), read_usage()
     rows = []
-    for comment in comments[:5000]:
-        numbers = [vocabulary.index[word] for word in vocabulary.tokens(comment.text) if word in vocabulary.index]
-        if numbers:
-            vector = rarity[numbers] @ arrays["word_vectors"][numbers].astype(np.float32)
-            rows.append(vector / np.linalg.norm(vector))
-    matrix = np.array(rows)
-    mean = matrix.mean(axis=0)
-    directions = np.linalg.svd(matrix - mean, full_matrices=False)[2][:COMMON_DIRECTIONS]
-    arrays["mean_vector"] = mean.astype(np.float32)
-    arrays["common_directions"] = directions.astype(np.float32)
+    for emoji in lexicon["emojis"]:
+        vector = NAME_SHARE * encoder.encode(emoji_name(emoji).removeprefix("flag: "))
+        vector = vector + KEYWORDS_SHARE * encoder.encode(" ".join(keywords[emoji]))
+        if emoji in usage:
+            vector = vector + USAGE_SHARE * encoder.encode(usage[emoji])
+        rows.append(encoder.unit(vector))
+    vectors = np.array(rows, dtype=np.float32)
+    arrays["emoji_vectors"] = np.round(vectors * 127 / np.abs(vectors).max()).astype(np.int8)
+    texts = [comment.text for comment in comments[:BACKGROUND_TEXTS]]
+    texts += [message for message, _, _, _ in read_messages()[:BACKGROUND_TEXTS]]
+    likeness = np.array([encoder.encode(" ".join(vocabulary.tokens(text))) for text in texts]) @ vectors.T
+    arrays["sense_mean"] = likeness.mean(axis=0).astype(np.float16)
+    arrays["sense_deviation"] = likeness.std(axis=0).astype(np.float16)
 
 
-def _centre(vector: NDArray[Any], arrays: Arrays) -> NDArray[Any]:
-    centred = vector / np.linalg.norm(vector) - arrays["mean_vector"]
-    centred = centred - (centred @ arrays["common_directions"].T) @ arrays["common_directions"]
-    return centred / np.linalg.norm(centred)
+def _add_mood(arrays: Arrays) -> None:
+    """Add a direction that tells happy from unhappy exchanges (ridge regression on the moods of written messages)."""
+    encoder = static_encoder()
+    vectors, moods = [], []
+    for message, _, mood, reply in read_messages():
+        target = 1.0 if mood in HAPPY else -1.0 if mood in UNHAPPY else 0.0
+        vectors += [encoder.encode(message), encoder.encode(reply)]
+        moods += [target, target]
+    for text, label in [*read_written_contexts(), *((reply.text, reply.label) for reply in read_written_replies())]:
+        if label in GRAVE:
+            vectors.append(encoder.encode(text))
+            moods.append(-1.0)
+    matrix, wanted = np.array(vectors), np.array(moods)
+    bias = wanted.mean()
+    square = matrix.T @ matrix + MOOD_RIDGE * np.eye(matrix.shape[1])
+    arrays["mood_weights"] = np.linalg.solve(square, matrix.T @ (wanted - bias)).astype(np.float32)
+    arrays["mood_bias"] = np.array([bias], dtype=np.float32)
 
 
 def _add_emotions(arrays: Arrays, model: LinearModel) -> None:
@@ -147,11 +162,15 @@ def _add_emotions(arrays: Arrays, model: LinearModel) -> None:
     arrays["rated_deviation"] = np.ones(len(EMOTIONS_RATED), dtype=np.float32)
 
 
-def _add_tweets(arrays: Arrays, lexicon: dict[str, Any], model: LinearModel) -> None:
+def _add_tweets(arrays: Arrays, lexicon: dict[str, Any], tweets: list[Tweet], vocabulary: Vocabulary) -> None:
+    model = train_tweets(tweets)
     arrays["tweet_weights"] = model.weights
     arrays["tweet_scale"] = model.scale
     arrays["tweet_bias"] = model.bias
     arrays["tweet_idf_words"], arrays["tweet_idf_characters"] = model.idf
+    encoder = static_encoder()
+    vectors = np.array([encoder.encode(" ".join(vocabulary.tokens(tweet.text))) for tweet in tweets])
+    arrays |= train_tweet_network(vectors, [model.outputs.index(tweet.emoji) for tweet in tweets])
     lexicon["tweet_emojis"] = model.outputs
     arrays["tweet_deviation"] = np.ones(1, dtype=np.float32)
 
@@ -167,10 +186,8 @@ def _add_emoji_emotions(arrays: Arrays, lexicon: dict[str, Any], data: Path) -> 
     arrays["emoji_emotions"] = np.zeros((len(emojis), len(arrays["emotion_names"]) - 2), dtype=np.int8)
     count = len(emojis)
     arrays["tweet_neighbours"] = np.zeros((count, len(lexicon["tweet_emojis"])), dtype=np.int8)
-    arrays["affinity_mean"] = np.zeros(count, dtype=np.float32)
-    arrays["affinity_deviation"] = np.ones(count, dtype=np.float32)
     model = MeaningModel(arrays, lexicon)
-    background = [model.text(comment.text) for comment in read_comments(data)[:BACKGROUND_COMMENTS]]
+    background = [model.text(comment.text) for comment in read_comments(data)[:BACKGROUND_TEXTS]]
     _calibrate_emotions(arrays, background)
     model = MeaningModel(arrays, lexicon)  # its texts are now in standard deviations
     words = read_keywords(data)
@@ -210,24 +227,18 @@ def _spread_ratings(arrays: Arrays, emojis: list[str], ratings: dict[str, list[f
             arrays["ratings"][number] = estimate * min(1.0, 1.5 * float(similarity[number][nearest[0]]))
 
 
-def _add_background(arrays: Arrays, lexicon: dict[str, Any], comments: list[Comment]) -> None:
-    """Set the mean and deviation of every emoji's scores over everyday comments, and who is near the tweets' emojis."""
+def _add_neighbours(arrays: Arrays, lexicon: dict[str, Any], comments: list[Comment]) -> None:
+    """Set the spread of the tweet model's scores over everyday comments, and who is near its emojis."""
     model = MeaningModel(arrays, lexicon)
     arrays["tweet_neighbours"] = _neighbours(model, lexicon["tweet_emojis"])
-    texts = [model.text(comment.text) for comment in comments[:BACKGROUND_COMMENTS]]
-    arrays["tweet_deviation"] = np.array([np.std([meaning.tweet_scores for meaning in texts])], dtype=np.float32)
-    model = MeaningModel(arrays, lexicon)
-    texts = [model.text(comment.text) for comment in comments[:BACKGROUND_COMMENTS]]
-    numbers = range(len(lexicon["emojis"]))
-    scores = np.array([[model.affinity(number, meaning) for number in numbers] for meaning in texts[::3]])
-    arrays["affinity_mean"] = scores.mean(axis=0).astype(np.float32)
-    arrays["affinity_deviation"] = np.maximum(scores.std(axis=0), np.median(scores.std(axis=0)) / 2).astype(np.float32)
+    scores = [model.text(comment.text).tweet_scores for comment in comments[:BACKGROUND_TEXTS]]
+    arrays["tweet_deviation"] = np.array([np.std(scores)], dtype=np.float32)
 
 
 def _neighbours(model: MeaningModel, tweet_emojis: list[str]) -> NDArray[np.int8]:
     """Return how much of the tweet model's knowledge each emoji inherits: all of its own, some of its kin's."""
     places = [model.index[emoji] for emoji in tweet_emojis]
-    kinship = np.maximum(model.emoji_vectors @ model.emoji_vectors[places].T - 0.3, 0) ** 2
+    kinship = np.maximum(model.emoji_vectors @ model.emoji_vectors[places].T - 0.5, 0) ** 2
     share = np.minimum(4 * kinship.max(axis=1, keepdims=True), 1)
     kinship = share * kinship / np.maximum(kinship.sum(axis=1, keepdims=True), 1e-9)
     kinship[places] = np.eye(len(places))

@@ -58,11 +58,11 @@ class LinearModel:
 def train_emotions(comments: list[Comment]) -> LinearModel:
     """Train one balanced logistic regression per emotion, then one each for positive and negative."""
     outputs = sorted({emotion for comment in comments for emotion in comment.emotions})
-    matrix = _counts(
+    matrix = counts(
         [fold_buckets(word_buckets(plain_text(comment.text)), EMOTION_BITS) for comment in comments], EMOTION_BITS
     )
-    idf = _inverse_frequency(matrix, least=2)
-    features = _weigh(matrix, idf)
+    idf = inverse_frequency(matrix, least=2)
+    features = weigh(matrix, idf)
     columns = [[output in comment.emotions for comment in comments] for output in outputs]
     columns.append([bool(POSITIVE & set(comment.emotions)) for comment in comments])
     columns.append([bool(NEGATIVE & set(comment.emotions)) for comment in comments])
@@ -84,10 +84,10 @@ def train_tweets(tweets: list[Tweet], *, inverse_regularisation: float = 0.3, it
     """
     outputs = sorted({tweet.emoji for tweet in tweets})
     plain = [plain_text(tweet.text) for tweet in tweets]
-    words = _counts([word_buckets(text) for text in plain], BUCKET_BITS)
-    characters = _counts([character_buckets(text) for text in plain], BUCKET_BITS)
-    idfs = [_inverse_frequency(words, least=2), _inverse_frequency(characters, least=4)]
-    features = (_weigh(words, idfs[0]) + _weigh(characters, idfs[1])).tocsr()
+    words = counts([word_buckets(text) for text in plain], BUCKET_BITS)
+    characters = counts([character_buckets(text) for text in plain], BUCKET_BITS)
+    idfs = [inverse_frequency(words, least=2), inverse_frequency(characters, least=4)]
+    features = (weigh(words, idfs[0]) + weigh(characters, idfs[1])).tocsr()
     labels = [outputs.index(tweet.emoji) for tweet in tweets]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it stops before convergence on purpose: a form of regularisation
@@ -96,19 +96,19 @@ def train_tweets(tweets: list[Tweet], *, inverse_regularisation: float = 0.3, it
     return _pack(outputs, model.coef_, model.intercept_, idfs)
 
 
-def _counts(rows: list[NDArray[np.uint32]], bits: int) -> sparse.csr_matrix:
+def counts(rows: list[NDArray[np.uint32]], bits: int) -> sparse.csr_matrix:
     indices = np.concatenate(rows)
     starts = np.cumsum([0, *(len(row) for row in rows)])
     return sparse.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, starts), shape=(len(rows), 2**bits))
 
 
-def _inverse_frequency(matrix: sparse.csr_matrix, *, least: int) -> NDArray[np.uint8]:
+def inverse_frequency(matrix: sparse.csr_matrix, *, least: int) -> NDArray[np.uint8]:
     frequency = np.asarray(matrix.sum(axis=0)).ravel()
     idf = np.where(frequency >= least, np.log(matrix.shape[0] / np.maximum(frequency, 1)) + 1, 0)
     return np.clip(np.round(idf * 16), 0, 255).astype(np.uint8)
 
 
-def _weigh(matrix: sparse.csr_matrix, idf: NDArray[np.uint8]) -> sparse.csr_matrix:
+def weigh(matrix: sparse.csr_matrix, idf: NDArray[np.uint8]) -> sparse.csr_matrix:
     weighed = (matrix @ sparse.diags(idf.astype(np.float32))).tocsr()
     lengths = np.sqrt(np.asarray(weighed.multiply(weighed).sum(axis=1)).ravel())
     return (sparse.diags(1 / np.maximum(lengths, 1e-9)) @ weighed).tocsr().astype(np.float32)

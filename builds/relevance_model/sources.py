@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builds.examples.near_duplicates import content_words
+from orpo.records.prompts import embedded_prompts
 from orpo.scoring import find_emojis, normalise_emoji, strip_emojis
 from orpo.scoring.emoji_table import emoji_table
 
@@ -22,6 +24,15 @@ NEGATIVE = {
 }
 USAGE_FILE = Path(__file__).parent / "usage.tsv"
 USUAL_FILE = Path(__file__).parent / "usual.tsv"
+EXAMPLES = Path(__file__).parents[2] / "orpo" / "records" / "examples.jsonl"
+MEASURED_ON, MEASURED = Path(__file__).parents[2] / "benchmarks" / "data", ("grave_and_technical", "everyday", "picks")
+SHARED_AT_MOST = 0.6
+SPEAK_OF_EMOJIS = ("asks", "forbids")
+LABELS_OF = {
+    **{name: name for name in ("code", "grief", "legal", "formal", "grave_illness", "violence", "crisis")},
+    "json": "data",
+}
+CONTEXTS = Path(__file__).parents[1] / "contexts"
 RARE, FLAG, SIGN = 1.0, 0.5, 0.0
 _KEYWORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]+|:\)|:\(|<3")
 # Words of names that say how a picture looks, not what it means.
@@ -98,14 +109,19 @@ def read_keywords(data: Path) -> dict[str, dict[str, float]]:
     emojilib = json.loads(gzip.decompress((data / "emoji" / "emojilib-keywords-en.json.gz").read_bytes()))
     for emoji, phrases in emojilib.items():
         add(emoji, phrases)
-    for line in USAGE_FILE.read_text(encoding="utf-8").splitlines():
-        emoji, usage = line.split("\t")
-        words = keywords.setdefault(normalise_emoji(emoji), {})
+    for emoji, usage in read_usage().items():
+        words = keywords.setdefault(emoji, {})
         for word in usage.lower().split():
             words[word] = words.get(word, 0.0) + 1.0
     # CLDR also annotates signs of text that are no emojis, such as currency signs and arrows.
     listed = {normalise_emoji(emoji) for emoji in emoji_table()}
     return {emoji: words for emoji, words in keywords.items() if words and emoji in listed}
+
+
+def read_usage() -> dict[str, str]:
+    """Return our notes on how people use an emoji."""
+    lines = USAGE_FILE.read_text(encoding="utf-8").splitlines()
+    return {normalise_emoji(emoji): usage for emoji, usage in (line.split("\t") for line in lines)}
 
 
 def read_usual() -> dict[str, float]:
@@ -128,3 +144,55 @@ def usual_grade(emoji: str, grades: dict[str, float]) -> float:
     if "\U0001f1e6" <= emoji[0] <= "\U0001f1ff" or "\U000e007f" in emoji:
         return FLAG
     return SIGN if emoji[0] < "\u2600" or "\U0001f192" <= emoji[0] <= "\U0001f251" or "\u20e3" in emoji else RARE
+
+
+@dataclass(frozen=True)
+class WrittenReply:
+    """An exchange written for this project: what was asked, in which context, and a reply that suits it."""
+
+    prompt: str
+    label: str
+    text: str
+
+
+def read_written_contexts() -> list[tuple[str, str]]:
+    """Return (message, label) of the messages written to tell contexts apart, and of the embedded training prompts.
+
+    Hard negatives are labelled everyday.
+    """
+    rows = [row for name in ("grave", "everyday", "extra") for row in _read_lines(CONTEXTS / f"{name}.jsonl")]
+    messages = [(str(row["text"]), str(row["label"])) for row in rows]
+    for prompt in embedded_prompts("train"):
+        if prompt.category not in SPEAK_OF_EMOJIS:
+            messages.append((prompt.text, LABELS_OF.get(prompt.category, "everyday")))
+    return messages
+
+
+def read_messages() -> list[tuple[str, str, str, str]]:
+    """Return (message, label, mood of a fitting reply, plain reply) of messages of everyday life and a few on code."""
+    rows = _read_lines(CONTEXTS / "messages.jsonl")
+    return [(row["text"], row["label"], row["mood"], row["reply"]) for row in rows]
+
+
+def read_written_replies() -> list[WrittenReply]:
+    """Return the exchanges that ship as examples: emojis in place in everyday ones, none in the others.
+
+    Left out are those whose prompt shares six tenths of its words with one that the score is measured on.
+    """
+    rows = [row for name in MEASURED for row in _read_lines(MEASURED_ON / f"{name}.jsonl")]
+    measured = [content_words(text) for row in rows for text in (row["prompt"], row.get("text", "")) if text]
+    found = []
+    for row in _read_lines(EXAMPLES):
+        prompt = row["prompt"][-1]["content"]
+        if row["category"] not in SPEAK_OF_EMOJIS and not _is_near(prompt, measured):
+            found.append(WrittenReply(prompt, LABELS_OF.get(row["category"], "everyday"), row["reply"]))
+    return found
+
+
+def _is_near(message: str, measured: list[frozenset[str]]) -> bool:
+    words = content_words(message)
+    return any(len(words & other) >= SHARED_AT_MOST * len(words) for other in measured)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,31 +1,74 @@
 """How well each emoji fits what is said: its meaning, and its feeling."""
 
 import math
+from dataclasses import dataclass
 
 from orpo.scoring.meaning import Feeling, MeaningModel, meaning_model
 
+SMILEYS = ("😊", "🙂", "😄", "😀", "😃", "🤗", "☺", "😁", "😉")
+"""Friendly faces, which fit small talk of any topic: what they need is a fitting mood."""
+
 _LEAST_RELEVANCE = 0.1
-_STEEPNESS = 1.8
-_HALFWAY = 0.4  # standard deviations above an emoji's affinity to everyday comments
+# Fitted by builds/relevance_model/mixing.py on emojis in place against others of equal frequency.
+REPLY_SHARE, PROMPT_SHARE, BEST_SHARE = 0.4, 0.8, 1.0
+USUAL_SHARE = 0.2
+HALFWAY = 3.0
+_FRIENDLY = 0.8
 _UNSURE = 0.6
 _FEW_WORDS = 4
-_RARER = 0.6  # emojis that people use too seldom to have been rated need that much more evidence
-_ANGER, _ANTICIPATION, _DISGUST, _FEAR, _JOY, _SADNESS, _SURPRISE, _TRUST = range(8)
+_LONGEST_PROMPT = 400
+_JOY, _TRUST, _SADNESS = 4, 7, 5
+_ANGER, _DISGUST, _FEAR = 0, 2, 3
 
 
-def relevance(emoji_key: str, text: str) -> float:
-    """Return how well an emoji's meaning fits a text, in [0, 1]; 0.5 where the emoji is unknown or nothing is said."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The words around an emoji that it may belong to."""
+
+    clause: str
+    before: str = ""
+    reply: str = ""
+    prompt: str = ""
+
+
+def relevance(emoji_key: str, place: Place) -> float:
+    """Return how well an emoji's meaning fits its place, in [0, 1]; 0.5 where it is unknown or nothing is said.
+
+    It may belong to its sentence, the one before, the reply as a whole or what was asked: the best of them counts, and
+    a share of how well it fits the whole exchange. A friendly smiley needs no topic.
+    """
     model = meaning_model()
     number = model.number(emoji_key)
-    if number is None or not text:
+    if number is None or not (place.clause or place.prompt):
         return 0.5
-    common = bool(model.is_rated[number])
-    standing = model.standing(number, model.text(text)) - (0.0 if common else _RARER)
-    value = 1 / (1 + math.exp(-_STEEPNESS * (max(-10.0, min(10.0, standing)) - _HALFWAY)))
-    words = len(text.split())
-    if common and words < _FEW_WORDS and value < _UNSURE:  # "Hello" says too little to hold a smile against it
+    value = 1 / (1 + math.exp(HALFWAY - standing(model, number, place)))
+    if emoji_key in SMILEYS:
+        feeling = mood(model, place.reply or place.clause, place.prompt)
+        value = max(value, _FRIENDLY * min(1.0, max(0.0, 1.0 + 2.0 * feeling)))
+    words = len(place.clause.split())
+    if words < _FEW_WORDS and value < _UNSURE and model.is_rated[number]:  # "Hello" says too little against a smile
         value += (_UNSURE - value) * (1 - words / _FEW_WORDS)
     return max(_LEAST_RELEVANCE, value)
+
+
+def standing(model: MeaningModel, number: int, place: Place) -> float:
+    """Return how much speaks for an emoji at its place, in log odds but for a constant."""
+    clause = model.text(place.clause)
+    others = [model.sense(text) for text in (place.before, place.reply, place.prompt[-_LONGEST_PROMPT:]) if text]
+    best = max([model.lexical_score(number, clause), *(model.topic_score(number, sense) for sense in others)])
+    reply = model.sense_score(number, model.sense(place.reply or place.clause))
+    prompt = model.sense_score(number, model.sense(place.prompt[-_LONGEST_PROMPT:])) if place.prompt else reply
+    return (
+        BEST_SHARE * best + REPLY_SHARE * reply + PROMPT_SHARE * prompt + USUAL_SHARE * float(model.usualness[number])
+    )
+
+
+def mood(model: MeaningModel, reply: str, prompt: str = "") -> float:
+    """Return an exchange's mood, from -1 (sad, worried) to 1 (happy): the reply's, or that of both where it is less."""
+    answered = model.sense(reply).mood
+    if not prompt:
+        return answered
+    return min(answered, (answered + model.sense(prompt[-_LONGEST_PROMPT:]).mood) / 2)
 
 
 def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
@@ -41,7 +84,7 @@ def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
     meaning = model.text(text)
     clash = _clash(model, number, meaning)
     if prompt:
-        clash = max(clash, 0.6 * _clash(model, number, model.feeling(prompt[-400:])))
+        clash = max(clash, 0.6 * _clash(model, number, model.feeling(prompt[-_LONGEST_PROMPT:])))
     sympathy = model.sympathy(number, meaning)
     return (1.0 - clash) * (0.85 + 0.15 * sympathy)
 

@@ -1,13 +1,12 @@
-"""What a text means, in the terms that emojis are judged by: words, vector, emotions, and the tweets' 20 emojis.
+"""What a text means, in the terms that emojis are judged by: words, sense, emotions, and the tweets' 20 emojis.
 
-Everything here is numpy over `data/meaning.npz` and `data/lexicon.json.gz`, which `builds/relevance_model/build.py`
-makes. Two sources judge how well an emoji fits a text:
+Everything here is numpy over `data/`, which `builds/relevance_model/` makes. Three sources judge how well an emoji
+fits:
 
-- the lexicon, which has seen no tweet: keywords of CLDR and emojilib with notes on usage, matched by stem and by word
-  vectors (learned from conversations), and the emotions that people saw in comments and rated in emojis. It knows every
-  emoji.
-- a linear model over n-grams of tweets whose emoji was removed. It knows 20 emojis and lends what it knows to their
-  nearest neighbours.
+- the lexicon: keywords of CLDR and emojilib with notes on usage, matched by stem, and the sense of the text against
+  that of these words, as the static encoder sees both. It knows every emoji.
+- the emotions that people saw in comments and rated in emojis.
+- a model of tweets whose emoji was removed. It knows 20 emojis and lends what it knows to their nearest neighbours.
 """
 
 import gzip
@@ -23,16 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orpo.scoring.emoji_table import normalise_emoji
+from orpo.scoring.encoder import static_encoder
 from orpo.scoring.text_features import character_buckets, fold_buckets, plain_text, word_buckets
 from orpo.scoring.words import Vocabulary, stem
 
 EMOTION_BITS = 15
-VECTOR_WEIGHT = 10.0
-KEYWORD_WEIGHT = 0.55
-EMOTION_WEIGHT = 2.0
-RATING_WEIGHT = 1.0
-TWEET_WEIGHT = 8.0
-WORD_RARITY = 1e-2  # the `a` of a / (a + p(word)) of Arora, Liang & Ma 2017
+# Fitted by builds/relevance_model/mixing.py on replies written for this project, and on training tweets.
+SENSE_WEIGHT = 0.55
+KEYWORD_WEIGHT = 0.25
+EMOTION_WEIGHT = 0.3
+RATING_WEIGHT = 0.15
+TWEET_WEIGHT = 1.0
+MOST_KEYWORDS = 12.0  # beyond, more keywords say nothing new
 
 _TINY = np.float32(1e-9)
 
@@ -50,11 +51,19 @@ class Feeling:
 
 
 @dataclass(frozen=True)
-class TextMeaning(Feeling):
-    """What the models see in one text."""
+class Sense:
+    """What a text is about."""
 
     vector: Array  # [dimensions], unit length or zero
     stems: frozenset[str]
+    mood: float  # from -1, sad or worried, to 1, happy
+
+
+@dataclass(frozen=True)
+class TextMeaning(Feeling):
+    """What the models see in one text."""
+
+    sense: Sense
     tweet_scores: Array  # [20], in standard deviations over everyday comments, not centred
 
 
@@ -70,8 +79,6 @@ class MeaningModel:
         self.emojis: list[str] = emojis
         self.index = {emoji: number for number, emoji in enumerate(emojis)}
         self.keywords: list[dict[str, float]] = keywords
-        probabilities = np.exp(arrays["word_log_probabilities"].astype(np.float32))
-        self._rarity = (WORD_RARITY / (WORD_RARITY + probabilities)).astype(np.float32)
         self.emoji_vectors = _unit(arrays["emoji_vectors"].astype(np.float32))
         self.emoji_emotions = arrays["emoji_emotions"].astype(np.float32) / 127.0
         self.ratings: Array = arrays["ratings"].astype(np.float32)
@@ -84,10 +91,11 @@ class MeaningModel:
         self._emotion_mean: Array = self._arrays["emotion_mean"][:count]
         self._emotion_deviation: Array = self._arrays["emotion_deviation"][:count]
         self._neighbours = arrays["tweet_neighbours"].astype(np.float32) / 127.0
-        self._usual: Array = arrays["affinity_mean"].astype(np.float32)
-        self._spread: Array = arrays["affinity_deviation"].astype(np.float32)
+        self._sense_mean: Array = arrays["sense_mean"].astype(np.float32)
+        self._sense_scale: Array = np.asarray(SENSE_WEIGHT / arrays["sense_deviation"].astype(np.float32))
         self.text = lru_cache(maxsize=4096)(self._text)
         self.feeling = lru_cache(maxsize=4096)(self._feeling)
+        self.sense = lru_cache(maxsize=4096)(self._sense)
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -97,42 +105,41 @@ class MeaningModel:
         """Return whether a word is a keyword of an emoji."""
         return stem(word.lower()) in self.keywords[number]
 
-    def lexical_score(self, number: int, meaning: TextMeaning) -> float:
-        """Return how well an emoji fits by the part that has seen no tweet, uncalibrated."""
-        by_vector = float(self.emoji_vectors[number] @ meaning.vector)
+    def sense_score(self, number: int, sense: Sense) -> float:
+        """Return how well an emoji fits what a text is about: 0 as well as any text, more where it fits better."""
+        by_sense = float(self.emoji_vectors[number] @ sense.vector) - float(self._sense_mean[number])
+        return float(self._sense_scale[number]) * by_sense
+
+    def topic_score(self, number: int, sense: Sense) -> float:
+        """Return `sense_score` and what the emoji's keywords in the text add to it."""
         keywords = self.keywords[number]
-        by_keyword = sum(keywords[word] for word in meaning.stems & keywords.keys())
+        by_keyword = min(MOST_KEYWORDS, sum(keywords[word] for word in sense.stems & keywords.keys()))
+        return self.sense_score(number, sense) + KEYWORD_WEIGHT * by_keyword
+
+    def lexical_score(self, number: int, meaning: TextMeaning) -> float:
+        """Return how well an emoji fits by the part that has seen no tweet; 0 or less where it does not."""
         by_emotion = float(self.emoji_emotions[number] @ meaning.emotions)
         by_rating = float(self._rated_only[number] @ meaning.rated)
-        return (
-            VECTOR_WEIGHT * by_vector
-            + KEYWORD_WEIGHT * by_keyword
-            + EMOTION_WEIGHT * by_emotion
-            + RATING_WEIGHT * by_rating
-        )
+        return self.topic_score(number, meaning.sense) + EMOTION_WEIGHT * by_emotion + RATING_WEIGHT * by_rating
 
     def affinity(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by all that the model knows; comparable between emojis."""
         from_tweets = float(self._neighbours[number] @ meaning.tweet_scores)
         return self.lexical_score(number, meaning) + TWEET_WEIGHT * from_tweets
 
-    def standing(self, number: int, meaning: TextMeaning) -> float:
-        """Return the affinity in standard deviations from that of the same emoji to everyday comments."""
-        return (self.affinity(number, meaning) - float(self._usual[number])) / float(self._spread[number])
+    def sense_scores(self, sense: Sense) -> Array:
+        """Return what `sense_score` says of every emoji at once."""
+        by_sense = self._sense_scale * (self.emoji_vectors @ sense.vector - self._sense_mean)
+        return np.asarray(by_sense, dtype=np.float32)
 
-    def standings(self, meaning: TextMeaning) -> Array:
-        """Return what `standing` says of every emoji at once."""
-        scores: Array = np.asarray(
-            VECTOR_WEIGHT * (self.emoji_vectors @ meaning.vector)
-            + EMOTION_WEIGHT * (self.emoji_emotions @ meaning.emotions)
-            + RATING_WEIGHT * (self._rated_only @ meaning.rated)
-            + TWEET_WEIGHT * (self._neighbours @ meaning.tweet_scores),
-            dtype=np.float32,
-        )
-        for word in sorted(meaning.stems & self._by_stem.keys()):  # sorted, so that the sums are always the same
+    def topic_scores(self, sense: Sense) -> Array:
+        """Return what `topic_score` says of every emoji at once."""
+        keywords = np.zeros(len(self.emojis), dtype=np.float32)
+        for word in sorted(sense.stems & self._by_stem.keys()):  # sorted, so that the sums are always the same
             numbers, weights = self._by_stem[word]
-            scores[numbers] += KEYWORD_WEIGHT * weights
-        return np.asarray((scores - self._usual) / self._spread, dtype=np.float32)
+            keywords[numbers] += weights
+        by_keyword = KEYWORD_WEIGHT * np.minimum(MOST_KEYWORDS, keywords)
+        return np.asarray(self.sense_scores(sense) + by_keyword, dtype=np.float32)
 
     def sympathy(self, number: int, meaning: Feeling) -> float:
         """Return how far the rated feelings of an emoji go along with those of a text, in [0, 1]."""
@@ -141,19 +148,24 @@ class MeaningModel:
         return float(1.0 / (1.0 + np.exp(-2.0 * float(self._rated_only[number] @ meaning.rated) - 1.0)))
 
     def _text(self, text: str) -> TextMeaning:
-        tokens = self.vocabulary.tokens(text)
         plain = plain_text(text)
         buckets = word_buckets(plain)
         emotions, rated, positive, negative = self._feel(buckets)
+        sense = self.sense(text)
         return TextMeaning(
             emotions=emotions,
             rated=rated,
             positive=positive,
             negative=negative,
-            vector=self._vector(tokens),
-            stems=frozenset(stem(token) for token in tokens),
-            tweet_scores=self._tweet_scores(buckets, plain),
+            sense=sense,
+            tweet_scores=self.tweet_logits(buckets, plain, sense.vector) / self._arrays["tweet_deviation"],
         )
+
+    def _sense(self, text: str) -> Sense:
+        tokens = self.vocabulary.tokens(text)
+        vector = static_encoder().encode(" ".join(tokens))  # by then hashtags are words
+        mood = float(vector @ self._arrays["mood_weights"]) + float(self._arrays["mood_bias"][0])
+        return Sense(vector, frozenset(stem(token) for token in tokens), max(-1.0, min(1.0, mood)))
 
     def _feeling(self, text: str) -> Feeling:
         return Feeling(*self._feel(word_buckets(plain_text(text))))
@@ -168,19 +180,6 @@ class MeaningModel:
         positive, negative = (1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, float(x))))) for x in logits[count:])
         return squashed, rated, positive, negative
 
-    def _vector(self, tokens: list[str]) -> Array:
-        numbers = [number for number in map(self.vocabulary.index.get, tokens) if number is not None]
-        if not numbers:
-            return np.zeros(self._arrays["word_vectors"].shape[1], dtype=np.float32)
-        rows = np.array(numbers)
-        return self.centre(self._rarity.take(rows) @ self._arrays["word_vectors"].take(rows, axis=0))
-
-    def centre(self, vector: Array) -> Array:
-        """Return a direction without what all texts share: their mean and their few commonest directions."""
-        centred = _unit_vector(vector) - self._arrays["mean_vector"]
-        common = self._arrays["common_directions"]
-        return _unit_vector(centred - (centred @ common.T) @ common).astype(np.float32)
-
     def _emotion_logits(self, buckets: NDArray[np.uint32]) -> Array:
         a = self._arrays
         few = fold_buckets(buckets, EMOTION_BITS)
@@ -188,12 +187,11 @@ class MeaningModel:
         logits: Array = (weights @ a["emotion_weights"].take(few, axis=0)) * a["emotion_scale"] + a["emotion_bias"]
         return logits
 
-    def _tweet_scores(self, buckets: NDArray[np.uint32], plain: str) -> Array:
-        scores: Array = self.tweet_logits(buckets, plain) / self._arrays["tweet_deviation"]
-        return scores
+    def tweet_logits(self, words: NDArray[np.uint32], plain: str, vector: Array) -> Array:
+        """Return the tweet model's score of its 20 emojis for a text (from `plain_text`), uncalibrated.
 
-    def tweet_logits(self, words: NDArray[np.uint32], plain: str) -> Array:
-        """Return the tweet model's score of its 20 emojis for a text (from `plain_text`), uncalibrated."""
+        A linear model reads n-grams, a small network the sense.
+        """
         a = self._arrays
         characters = character_buckets(plain)
         both = np.concatenate([words, characters])
@@ -204,7 +202,8 @@ class MeaningModel:
             ]
         )
         logits: Array = (weights @ a["tweet_weights"].take(both, axis=0)) * a["tweet_scale"] + a["tweet_bias"]
-        return logits
+        hidden = np.maximum(vector @ a["tweet_hidden"] + a["tweet_hidden_bias"], 0.0)
+        return np.asarray(logits + hidden @ a["tweet_out"], dtype=np.float32)
 
 
 def _inverted(keywords: list[dict[str, float]]) -> dict[str, tuple[NDArray[np.intp], Array]]:

@@ -8,9 +8,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from orpo.scoring.contexts import DATA, GENTLE, Context
+from orpo.scoring.contexts import QUIET, Context
 from orpo.scoring.emoji_table import KEYCAP, SKIN_TONES, VS16, ZWJ, emoji_name, emoji_table
-from orpo.scoring.fitting import emotion_fit, relevance
+from orpo.scoring.fitting import Place, emotion_fit, relevance
 from orpo.scoring.meaning import meaning_model
 from orpo.scoring.profiles import Profile
 from orpo.scoring.surroundings import PLACE_VALUES, Occurrence, Reply
@@ -40,10 +40,10 @@ def presence(reply: Reply, profile: Profile, context: Context | None, wish: Wish
         return (0.0, "has emojis, none is right") if profile.name == "none" else (1.0, "has an emoji")
     if wish is not None and wish.most == 0:
         return 1.0, "no emoji, as asked"
-    appetite = context.appetite if context else 1.0
-    value = 1.0 - (1.0 - profile.without) * appetite
-    if context and appetite < 1.0:
-        return value, f"no emoji, and {context.name} hardly needs one"
+    sureness = context.sureness if context else 0.0
+    value = 1.0 - (1.0 - profile.without) * (1.0 - sureness)
+    if context and sureness >= 0.5:
+        return value, f"no emoji, and {context.name} needs none"
     return value, "no emoji"
 
 
@@ -122,7 +122,7 @@ def relevance_part(reply: Reply, prompt: str) -> Part:
         return _NO_EMOJI
 
     def judge(occurrence: Occurrence) -> float:
-        return relevance(occurrence.key, occurrence.clause or prompt)
+        return relevance(occurrence.key, Place(occurrence.clause, occurrence.before, reply.words, prompt))
 
     value, worst = _mean_of_worst(reply.occurrences, judge)
     verdict = "fits" if value >= 0.6 else "fits loosely" if value >= 0.35 else "has little to do with"
@@ -141,7 +141,7 @@ def emotion_part(reply: Reply, prompt: str) -> Part:
     return value, f"{worst.span.text} clashes with the feeling of {_quote(worst.clause)}"
 
 
-def context_part(reply: Reply, context: Context | None, wish: Wish | None) -> Part:
+def context_part(reply: Reply, profile: Profile, context: Context | None, wish: Wish | None) -> Part:
     """Judge whether emojis are in place at all: not in code or data, with restraint in grave matters."""
     if not reply.spans:
         return _NO_EMOJI
@@ -151,15 +151,21 @@ def context_part(reply: Reply, context: Context | None, wish: Wish | None) -> Pa
             return 0.05
         if occurrence.in_link:
             return 0.1
-        if context is None or (wish is not None and not wish.forbids and context is not DATA):
+        if context is None or (wish is not None and not wish.forbids and context.label != "data"):
             return 1.0
-        return context.gentle if occurrence.key in GENTLE else context.other
+        restraint = profile.restraints[context.label]
+        worth = restraint.other
+        if occurrence.key in QUIET:
+            in_kind = restraint.quiet_in_kind if context.user_uses_emojis else None
+            worth = restraint.quiet if in_kind is None else in_kind
+        return 1.0 - context.sureness * (1.0 - worth)
 
     value, worst = _mean_of_worst(reply.occurrences, judge)
     if value >= 0.999:
         return 1.0, f"in place in {context.name}" if context else "everyday talk"
     where = "code" if worst.in_code else "a link" if worst.in_link else context.name if context else ""
-    return value, f"{worst.span.text} in {where}"
+    doubt = "" if worst.in_code or worst.in_link or not context or context.sureness > 0.9 else "what may be "
+    return value, f"{worst.span.text} in {doubt}{where}"
 
 
 def reading(reply: Reply) -> Part:

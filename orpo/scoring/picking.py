@@ -6,32 +6,26 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from orpo.scoring.contexts import GRIEF, Context, find_context
+from orpo.scoring.contexts import QUIET, Context, find_context
 from orpo.scoring.emoji_table import emoji_name, emoji_table
-from orpo.scoring.fitting import emotion_fit
-from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
+from orpo.scoring.fitting import BEST_SHARE, PROMPT_SHARE, REPLY_SHARE, SMILEYS, emotion_fit, mood
+from orpo.scoring.meaning import MeaningModel, meaning_model
 from orpo.scoring.profiles import PROFILES
 from orpo.scoring.sentence_ends import sentence_ends
 from orpo.scoring.suggesting import Suggestion
 from orpo.scoring.surroundings import WORD, Reply
 from orpo.scoring.wishes import find_wish
 
-SMILEYS = ("😊", "🙂", "😄", "😀", "😃", "🤗", "☺", "😁")
-"""Friendly faces, which fit small talk of any topic."""
-
-_LAST_SENTENCE = 0.35  # standard deviations by which the end of the text is preferred to other places
-_PROMPT_SHARE = 0.2  # how far the whole exchange counts beside the sentence
-_USUAL = 0.55  # standard deviations for each grade of `MeaningModel.usualness`
-_USUAL_MIDDLE = 3.0
-_SMALL_TALK = 1.2
-_STEEPNESS, _HALFWAY = 1.2, 1.2
-_QUIET = ("💙", "🕊", "🙏", "💐", "🤍")
+_LAST_SENTENCE = 0.3  # by which the end of the text is preferred to other places
+USUAL = 0.8  # for each grade of `MeaningModel.usualness`; fitted by builds/relevance_model/mixing.py
+_SMILEY, _HAPPY_SMILEY = 0.1, 0.6  # a friendly face, and by how much more in a happy exchange
+_HALFWAY = 5.0
 
 
 def pick_emojis(text: str, prompt: str, count: int) -> list[Suggestion]:
     """Return what `suggest_emojis` promises."""
     reply = Reply(text)
-    context = find_context(reply.plain, bool(reply.code), prompt)
+    context = find_context(reply, prompt)
     wish = find_wish(prompt)
     places = sentence_ends(reply)
     if count < 1 or not places or (wish is not None and wish.forbids) or not _may_stand(context):
@@ -43,13 +37,17 @@ def pick_emojis(text: str, prompt: str, count: int) -> list[Suggestion]:
     found: list[Suggestion] = []
     for number in order:
         key = model.emojis[number]
-        if key in present or not _is_pickable(key) or (context is GRIEF and key not in _QUIET):
+        if (
+            key in present
+            or not _is_pickable(key)
+            or (context is not None and context.sureness >= 0.5 and key not in QUIET)
+        ):
             continue
         start, end = places[chosen[number]]
         sentence = reply.plain[start:end].strip()
         if emotion_fit(key, sentence, prompt) < 0.6:
             continue
-        value = 1 / (1 + math.exp(-_STEEPNESS * (float(scores[number]) - _HALFWAY)))
+        value = 1 / (1 + math.exp(_HALFWAY - float(scores[number])))
         found.append(Suggestion(_qualified(key), round(value, 4), _reason(model, number, sentence), end))
         if len(found) == count:
             break
@@ -57,30 +55,24 @@ def pick_emojis(text: str, prompt: str, count: int) -> list[Suggestion]:
 
 
 def _may_stand(context: Context | None) -> bool:
-    return context is None or context is GRIEF or context.other >= 0.7
+    """Return whether an emoji is in place at all; in grief a quiet one is, to somebody who writes emojis."""
+    return context is None or context.sureness < 0.5 or (context.label == "grief" and context.user_uses_emojis)
 
 
 def _best_places(
     model: MeaningModel, reply: Reply, places: list[tuple[int, int]], prompt: str
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Return every emoji's score and the number of the sentence that it fits best."""
-    rows = []
-    for number, (start, end) in enumerate(places):
-        meaning = model.text(reply.plain[start:end].strip())
-        row = model.standings(meaning) + _friendliness(model, meaning)
-        rows.append(row + (_LAST_SENTENCE if number == len(places) - 1 else 0.0))
-    scores = np.array(rows)
-    whole = model.standings(model.text(f"{prompt[-400:]} {reply.plain[-400:]}"))
-    best = scores.max(axis=0) * (1 - _PROMPT_SHARE) + _PROMPT_SHARE * whole
-    return best + _USUAL * (model.usualness - _USUAL_MIDDLE), scores.argmax(axis=0)
-
-
-def _friendliness(model: MeaningModel, meaning: TextMeaning) -> NDArray[np.float32]:
-    """Return what speaks for the friendly smileys: a kind mood, whatever the topic."""
-    extra = np.zeros(len(model.emojis), dtype=np.float32)
-    for place, emoji in enumerate(SMILEYS):
-        extra[model.index[emoji]] = _SMALL_TALK * (meaning.positive - meaning.negative) * (1 - 0.08 * place)
-    return extra
+    rows = np.array([model.topic_scores(model.sense(" ".join(reply.plain[a:b].split()))) for a, b in places])
+    rows[-1] += _LAST_SENTENCE
+    whole = model.sense(reply.words)
+    asked = model.sense(prompt[-400:]) if prompt.strip() else whole
+    by_reply, by_prompt = model.sense_scores(whole), model.sense_scores(asked)
+    best = np.maximum(np.maximum(rows.max(axis=0), model.topic_scores(whole)), model.topic_scores(asked))
+    scores = BEST_SHARE * best + REPLY_SHARE * by_reply + PROMPT_SHARE * by_prompt + USUAL * model.usualness
+    smileys = [model.index[emoji] for emoji in SMILEYS]
+    scores[smileys] += _SMILEY + _HAPPY_SMILEY * mood(model, reply.words, prompt)
+    return scores, rows.argmax(axis=0)
 
 
 @cache

@@ -4,7 +4,8 @@ A score is the product of its parts, each raised to its weight: score = prod(par
 bought back by the others, and a part of weight 0 does not count.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -27,6 +28,38 @@ WEIGHTS: Final = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class Restraint:
+    """What follows from a context, such as grief or code."""
+
+    quiet: float
+    """What a quiet emoji (such as a dove) does to the score there."""
+    other: float
+    """What any other emoji does to it."""
+    quiet_in_kind: float | None = None
+    """What a quiet one does where the user writes emojis too; as `quiet` where nothing is said."""
+    outweighs_system: bool = True
+    """Whether restraint holds although the system message asks for emojis; the user's own message may lift it."""
+
+
+RESTRAINTS: Final = MappingProxyType(
+    {
+        "grief": Restraint(quiet=0.8, other=0.08, quiet_in_kind=1.0),
+        "grave_illness": Restraint(quiet=0.7, other=0.1, quiet_in_kind=0.95),
+        "crisis": Restraint(quiet=0.2, other=0.05),
+        "violence": Restraint(quiet=0.3, other=0.05),
+        "legal": Restraint(quiet=0.2, other=0.2, outweighs_system=False),
+        "formal": Restraint(quiet=0.2, other=0.2, outweighs_system=False),
+        "code": Restraint(quiet=0.2, other=0.2),
+        "data": Restraint(quiet=0.05, other=0.05),
+    }
+)
+"""By the labels of `contexts.NAMES`."""
+_LOOSER: Final = MappingProxyType(
+    {**RESTRAINTS, "formal": Restraint(0.4, 0.4, outweighs_system=False), "code": Restraint(0.4, 0.4)}
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One taste in emojis."""
 
@@ -42,6 +75,8 @@ class Profile:
     """The value of the same emoji once, twice, three times; beyond, it falls in proportion."""
     newest_version: float = 15.0
     """Emojis newer than this show as empty boxes on many devices (15.0 came in 2022)."""
+    restraints: Mapping[str, Restraint] = field(default_factory=lambda: RESTRAINTS, hash=False)
+    """What it makes of each context; a reply without emojis is right in all of them."""
 
 
 PROFILES: Final = MappingProxyType(
@@ -74,6 +109,7 @@ PROFILES: Final = MappingProxyType(
                 per_100_words=10,
                 per_sentence=2,
                 repeats=(1.0, 0.9, 0.75),
+                restraints=_LOOSER,
             ),
             Profile(
                 name="none",

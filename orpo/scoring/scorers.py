@@ -2,12 +2,15 @@
 
 from functools import cache
 from math import prod
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from orpo.command.errors import SettingsError
 from orpo.scoring.finding import contains_emoji, count_emojis, find_emojis
 from orpo.scoring.profiles import PROFILES, WEIGHTS, Profile
 from orpo.scoring.report import PartScore, ScoreReport
+
+if TYPE_CHECKING:
+    from orpo.scoring.contexts import Context
 
 
 class Scorer(Protocol):
@@ -61,14 +64,14 @@ class ProfileScorer:
         from orpo.scoring.wishes import NO_EMOJI, find_wish
 
         taken_apart = Reply(reply)
-        context = find_context(taken_apart.plain, bool(taken_apart.code), prompt)
+        context = find_context(taken_apart, prompt)
         wish = NO_EMOJI if self.name == "none" else find_wish(prompt, system)
-        if context is not None and context.outweighs_system and wish is not None and not wish.forbids:
+        if wish is not None and not wish.forbids and self._outweighs_system(context):
             wish = find_wish(prompt)
         values = {
             "presence": parts.presence(taken_apart, self.profile, context, wish),
             "obedience": parts.obedience(taken_apart, wish),
-            "context": parts.context_part(taken_apart, context, wish),
+            "context": parts.context_part(taken_apart, self.profile, context, wish),
             "density": parts.density(taken_apart, self.profile, wish),
             "repetition": parts.repetition(taken_apart, self.profile),
             "replacement": parts.replacement(taken_apart),
@@ -81,6 +84,10 @@ class ProfileScorer:
         scored = {name: PartScore(value, reason, WEIGHTS[name]) for name, (value, reason) in values.items()}
         score = prod(part.value**part.weight for part in scored.values())
         return ScoreReport(self.name, score, scored, tuple(span.text for span in taken_apart.spans))
+
+    def _outweighs_system(self, context: "Context | None") -> bool:
+        surely = context is not None and context.sureness >= 0.5
+        return context is not None and surely and self.profile.restraints[context.label].outweighs_system
 
 
 SCORERS: Final[tuple[str, ...]] = ("contains_emoji", *PROFILES)

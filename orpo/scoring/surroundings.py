@@ -35,18 +35,21 @@ _CODE_AND_ITS_SIGNS = (
     (_OBJECT, fragments("{")),
 )
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
-_SENTENCE = re.compile(r"[^.!?…\n]+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
+# A full stop inside a number or a name, "2.5" or "Node.js", ends no sentence.
+_SENTENCE = re.compile(r"(?:[^.!?…\n]|[.!?…](?=\w))+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _LIST_MARK = re.compile(r"[\s>]*(?:[-*+•]|\d{1,3}[.)])?[\s>*_#]*")
 _CLOSING = " \t\r)]\"'»”*_~"
+_CAPITAL = re.compile(r"[\"'“‘*_]*(?!I\b)[A-Z]")
 _LONGEST_CLAUSE = 400
-_SHORT_CLAUSE_WORDS = 10
+_LONGEST_READ = 1500
 
 PLACE_VALUES = {
     "ends a line": 1.0,
     "ends a sentence": 1.0,
     "stands before punctuation": 0.95,
     "opens a line": 0.9,
+    "stands for a full stop": 0.9,
     "follows a comma": 0.8,
     "stands between words": 0.5,
     "stands inside a word": 0.05,
@@ -63,7 +66,9 @@ class Occurrence:
     place: str
     """A key of PLACE_VALUES."""
     clause: str
-    """The words it belongs to."""
+    """The sentence it belongs to."""
+    before: str
+    """The sentence before that one; `` where there is none."""
     word_before: str
     """The word that touches it, with nothing but blanks between; `` after punctuation."""
     word_after: str
@@ -115,6 +120,12 @@ class Reply:
         return [occurrence for run in self._runs() for occurrence in self._describe(run)]
 
     @cached_property
+    def words(self) -> str:
+        """The reply's sentences without emojis, list marks and repetitions, shortened to what is read of them."""
+        sentences = dict.fromkeys(self._sentence(number) for number in range(len(self.sentences)))
+        return " ".join(sentences)[:_LONGEST_READ]
+
+    @cached_property
     def keys(self) -> list[str]:
         """The key of each emoji, in order."""
         return [normalise_emoji(span.text) for span in self.spans]
@@ -133,7 +144,7 @@ class Reply:
     def _describe(self, run: list[EmojiSpan]) -> Iterator[Occurrence]:
         start, end = run[0].start, run[-1].end
         place = self._place(start, end)
-        clause = self._clause(start)
+        clause, sentence_before = self._clause(start)
         before, after = self._touching_words(start, end)
         for span in run:
             yield Occurrence(
@@ -141,6 +152,7 @@ class Reply:
                 key=normalise_emoji(span.text),
                 place=place,
                 clause=clause,
+                before=sentence_before,
                 word_before=before,
                 word_after=after,
                 in_code=any(first <= span.start < last for first, last in self.code),
@@ -164,7 +176,9 @@ class Reply:
             return "ends a sentence"
         if rest[0] in ".!?…,;:":
             return "stands before punctuation"
-        return "follows a comma" if last in ",;–—-(" else "stands between words"
+        if last in ",;–—-(":
+            return "follows a comma"
+        return "stands for a full stop" if _CAPITAL.match(rest) else "stands between words"
 
     def _touching_words(self, start: int, end: int) -> tuple[str, str]:
         left = self.plain[max(0, start - 40) : start].rstrip(" \t")
@@ -173,27 +187,26 @@ class Reply:
         after = re.match(r"[\w'’]+", right)
         return (before[0].lower() if before else "", after[0].lower() if after else "")
 
-    def _clause(self, start: int) -> str:
-        """Return the sentence an emoji belongs to: the one it stands in or follows, else the one it opens."""
+    def _clause(self, start: int) -> tuple[str, str]:
+        """Return the sentence an emoji stands in or follows, else the one it opens, and the sentence before it."""
         sentences = self.sentences
         if not sentences:
-            return ""
+            return "", ""
         chosen = 0
         for number, (first, _) in enumerate(sentences):
             if first < start and WORD.search(self.plain, first, start):
                 chosen = number
-        first, last = sentences[chosen]
+        last = sentences[chosen][1]
         opens_line = "\n" in self.plain[last:start] and chosen + 1 < len(sentences)
         if opens_line and not self.plain[self.plain.rfind("\n", 0, start) + 1 : start].strip(" \t>-*+•#_"):
             chosen += 1
-            first, last = sentences[chosen]
-        if len(WORD.findall(self.plain, first, last)) < _SHORT_CLAUSE_WORDS:
-            first = sentences[max(0, chosen - 1)][0]
-            if chosen == 0:
-                last = sentences[min(len(sentences) - 1, 1)][1]
+        return self._sentence(chosen), self._sentence(chosen - 1) if chosen else ""
+
+    def _sentence(self, number: int) -> str:
+        first, last = self.sentences[number]
         clause = self.plain[first:last][-_LONGEST_CLAUSE:]
         mark = _LIST_MARK.match(clause)
-        return clause[mark.end() if mark else 0 :].strip()
+        return " ".join(clause[mark.end() if mark else 0 :].split())
 
 
 def _blank_out(text: str, spans: list[EmojiSpan]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from orpo.scoring.finding import contains_emoji
 from orpo.scoring.screening import fold_case, holds_any
 
 
@@ -19,6 +20,8 @@ class Wish:
     least: int
     most: int | None
     many: bool = False
+    as_user: bool = False
+    """Only if the user writes emojis too."""
 
     @property
     def forbids(self) -> bool:
@@ -34,8 +37,17 @@ def _pattern(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.IGNORECASE)
 
 
-_NOUN = r"\b(?:emojis?|emoticons?|smileys?)\b"
-_SPEAKS_OF_IT = ("emoji", "emoticon", "smiley", "text only", "words only")
+_NOUN = r"\b(?:emojis?|emoticons?|smileys?|smilies|pictograms?|gitmoji)\b"
+# Other names for them, which mean them only where they are not wanted.
+_PICTURES = (
+    r"\b(?:(?:little|small|tiny|cute|cheerful|graphic|pictorial|modern|yellow) (?:\w+ )?(?:pictures?|symbols?|icons?|"
+    r"faces?|characters?)|icons|symbols|(?:pictures|characters) in (?:the |my )?text)\b"
+)
+_PLAIN = r"(?:(?:text|words|letters|characters|ascii(?: output)?) (?:only|alone)|plain (?:words|text|letters|prose))"
+_SPEAKS_OF_IT = (
+    *("emoji", "emoticon", "smil", "pictogram", "gitmoji", "picture", "symbol", "icon", "faces", "pictorial"),
+    *("text only", "text alone", "words only", "words alone", "letters only", "ascii", "plain "),
+)
 _NOT = r"\b(?:(?<!why )not?|never|cannot|neither|(?:do|does|did|must|should|ca|may|wo)n'?t)\b"
 _AVOID = (
     r"\b(?:without|zero|free of|hates?|dislikes?|avoid(?:s|ing)?|refrains?(?: from)?|stop|skip|omit|leave out|"
@@ -65,9 +77,21 @@ _BANNED = _pattern(
     rf"\b(?:leaves?|keep|take|cut) (?:all |any |the |every )?{_NOUN} out\b",
     rf"{_NOUN} (?:(?:has|have) no place|(?:do|does)(?:n't| not) belong)\b",
     rf"{_NOUN}[- ](?:free|less)\b",
-    rf"{_NOUN} (?:are|is) not (?:allowed|wanted|welcome)\b",
-    rf"{_NOUN} (?:are|is) (?:forbidden|banned|off|unwelcome|unwanted|out of place|a mistake)\b",
-    rf"{_NOUN}(?: off\b|: (?:no|off|none)\b)",
+    rf"{_NOUN}(?: set)? (?:are|is) (?:\w+ )?(?:not|never) (?:to be|allowed|wanted|welcome|permitted|appropriate|ok|"
+    r"okay|fine|acceptable|supported|shown|displayed)\b",
+    rf"{_NOUN} (?:are|is) (?:\w+ly )?(?:forbidden|banned|prohibited|disabled|off|unwelcome|unwanted|unknown|"
+    r"out of place|annoying|distracting|inappropriate|vulgar|childish|"
+    r"a (?:mistake|pain|no-?go|nuisance|distraction|problem))\b",
+    rf"{_NOUN} (?:annoy|distract|confuse|bother|irritate|disturb|break|cause|become|"
+    r"(?:do not|don't) (?:appear|show))\w*\b",
+    rf"{_NOUN}(?: off\b|(?: policy| use)?(?: ->)? ?[:=] ?(?:no|off|none|never|false|not|0|zero|disabled|forbidden)\b)",
+    rf"\b(?:forbids?|prohibits?|disallows?|bans?|breaks? on|chokes? on|charges? \w+ for){_NEAR}{_NOUN}",
+    rf"{_NOUN}[^!?\n]{{0,80}}\b(?:omit them|leave them out|avoid them|use none|(?:don't|do not|never) "
+    r"(?:use|produce|write|send|include) (?:them|any))\b",
+    rf"{_NEGATION}{_NEAR}{_PICTURES}|{_PICTURES}[^.!?\n]{{0,60}}\b(?:confus|distract|annoy|disturb|childish|vulgar|unknown|"
+    r"don't|do not|not)\w*|(?:leave out|stop|quit) (?:the |those |these )?" + _PICTURES,
+    rf"(?:^|[.!?;:,\n] ?|\b(?:in|as|use|uses|using|write|writes|with|to|keep to|answer|reply|for) ){_PLAIN}"
+    r"(?=\s*(?:[.,;:!?]|please|and\b|$))",
     # Not "in three words only", which is a length.
     r"(?:^|[.!?;:,\n] ?|\b(?:plain|simple|in|as|use|uses|using|write|writes|with|to) )"
     r"(?:text|words) only(?=\s*(?:[.,;!?]|$))",
@@ -106,12 +130,19 @@ _ASK = _pattern(
     r"enjoys?|prefers?|shows?|places?|types?|employs?|choose|chooses|throws? in|drops?|fond of|wish(?:es)? for|"
     r"asks? for|known for|expects?|happy about|(?:should|must|always|replies|answers|messages|responses|texts) have|"
     rf"(?<!you )likes?)\b[^.!?\n]{{0,40}}?{_NOUN}",
-    rf"{_NOUN}(?: on\b|: (?:yes|on)\b)",
+    rf"{_NOUN}(?: on\b| yes\b| ?[:=] ?(?:yes|on|high|true|max|many|lots)\b)",
+    rf"{_NOUN} (?:in|after|at the end of) (?:every|each)\b|\bown {_NOUN}|\binto {_NOUN}|\bsome {_NOUN}",
+    rf"{_NOUN} only:|\bgo (?:big|wild|all out) (?:on|with) (?:the )?{_NOUN}",
+    rf"{_NOUN} (?:help|fit|are okay|are fine)\b|\+ {_NOUN}|{_NOUN},? please\b",
+    rf"\b(?:a|one) {_NOUN} (?:wouldn't|won't) (?:hurt|kill)",
     rf"{_NOUN} (?:please|welcome|included)\b",
     rf"{_NOUN} (?:are|is) (?:encouraged|great|wanted|a must|your thing|part of your style)\b",
     rf"{_NOUN} (?:makes?|improves?) (?:your|the|a|my) \w+ (?:\w+er|better)\b",
 )
-_ALLOWED = _pattern(rf"{_NOUN} (?:(?:are|is) (?:welcome|allowed|fine|okay|ok|permitted|optional)|(?:may|can) be)\b")
+_ALLOWED = _pattern(
+    rf"{_NOUN},? (?:okay|ok|allowed|welcome)\b",
+    rf"{_NOUN} (?:(?:are|is) (?:welcome|allowed|fine|okay|ok|permitted|optional)|(?:may|can) be)\b",
+)
 # Before a request: it is only a permission. "Can you use emojis?" is none.
 _MAY = _pattern(
     r"\b(?:may|can|might|(?:free|allowed|welcome|permitted|okay|ok|fine) to)(?! (?:you|i|we)\b)(?: [\w']+){0,4}\s*$"
@@ -121,13 +152,28 @@ _AS_IT_FITS = _pattern(
     r"(?:appropriate|suitable|fitting|needed|helpful|natural)\b|you (?:like|want|wish|feel)\b)",
     r"\b(?:sparingly|in moderation|now and then|occasionally|as (?:needed|appropriate))\b",
 )
+_FEW = _pattern(
+    rf"\b(?:keep|limit|reduce|restrict|hold)\b{_NEAR}{_NOUN} (?:use |usage )?"
+    r"(?:to (?:a|the|an absolute) (?:bare )?minimum|low|rare|minimal)\b",
+    rf"\bminimal (?:use of )?{_NOUN}|{_NOUN} (?:only )?(?:rarely|at a minimum)\b",
+)
+_AS_USER = _pattern(
+    rf"{_NOUN}[^.!?\n]{{0,30}}\b(?:unless|except (?:if|when)|only (?:if|when|after)) "
+    r"(?:i|they|(?:the )?(?:user|customer)s?) (?:do|does|use|uses|write|writes|send|sends|start|starts)\b"
+)
 _COUNT_NEGATED = _pattern(rf"(?:{_NOT}|{_AVOID})(?:(?!{_TURNS})[^.!?\n,;]){{0,40}}$")
 _MANY = _pattern(r"\b(?:lots|many|plenty|tons|loads|full of|as many|every (?:sentence|line|word))\b")
 
 
+_SHORTHAND = re.compile(r"\bw/?(o/?)? (?=\w)", re.IGNORECASE)
+
+
 def find_wish(prompt: str, system: str = "") -> Wish | None:
     """Return what is wished about emojis: by the prompt if it says anything, else by the system message."""
-    return _read_wish(prompt) or _read_wish(system)
+    wish = _read_wish(prompt) or _read_wish(system)
+    if wish is not None and wish.as_user:
+        return ANY_NUMBER if contains_emoji(prompt) else NO_EMOJI
+    return wish
 
 
 @lru_cache(maxsize=4096)
@@ -135,7 +181,7 @@ def _read_wish(text: str) -> Wish | None:
     """Return the wish of one text; the last one said counts."""
     if not holds_any(fold_case(text), _SPEAKS_OF_IT):
         return None
-    left = text.replace("’", "'")
+    left = _SHORTHAND.sub(lambda match: "without " if match[1] else "with ", text.replace("’", "'"))
     position, last = -2, None
     for pattern, read in _READERS:
         for match in pattern.finditer(left):
@@ -186,6 +232,8 @@ def _as_number(word: str) -> int:
 
 _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Wish | None]], ...] = (
     (_ABOUT, lambda _: None),
+    (_AS_USER, lambda _: Wish(0, None, as_user=True)),
+    (_FEW, lambda _: Wish(0, 1)),
     (_BANNED, lambda _: NO_EMOJI),
     (_REQUEST, _asked),
     (_RESTRAINT, lambda _: ANY_NUMBER),

@@ -7,13 +7,14 @@ from orpo.scoring import get_scorer
 from orpo.scoring.contexts import find_context
 from orpo.scoring.surroundings import Reply
 
-GRAVE_OR_CODE = ("code", "json", "grief", "legal")
+OUT_OF_PLACE = ("code", "json", "grief", "legal", "formal", "grave_illness", "violence", "crisis")
+IN_PLACE = ("good_news", "small_talk", "bad_news", "ideas", "how_to", "question", "arithmetic", "opinion")
 
 
 def context_name(reply: str, prompt: str = "") -> str | None:
     taken_apart = Reply(reply)
-    found = find_context(taken_apart.plain, bool(taken_apart.code), prompt)
-    return found.name if found else None
+    found = find_context(taken_apart, prompt)
+    return found.name if found and found.sureness >= 0.5 else None
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,6 @@ def context_name(reply: str, prompt: str = "") -> str | None:
         "My aunt Sue is visiting this weekend!",
         "I signed the contract for my dream job!",
         "My phone died today, argh",
-        "My friend's phone died last night",
         "I finally put him to sleep, now some time for me",
         "My surgery went well and I'm home!",
         "We play tennis at the new court",
@@ -33,7 +33,6 @@ def context_name(reply: str, prompt: str = "") -> str | None:
         "A 10-15 minute walk",
         "We are open 24/7",
         "My birthday is on 12-05",
-        "Compile a list of fun games",
         "How do I get rust off a pan?",
     ],
 )
@@ -43,49 +42,49 @@ def test_everyday_talk_is_no_grave_matter_and_no_code(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["Let's compile a list", "Have you signed the contract?", "It is a 10-15 minute walk"]
+    ("prompt", "reply", "name"),
+    [
+        ("How do I sort a vector in C++?", "Use `std::sort(v.begin(), v.end());`.", "code"),
+        ("Why does my program not run? It fails to compile", "Please paste the first error message.", "code"),
+        ("Can I be sued for that?", "Possibly, if somebody was harmed. Ask a lawyer.", "a legal matter"),
+        ("They are taking me to court", "Note the date of the hearing and get advice.", "a legal matter"),
+        ("We had to put our dog to sleep yesterday", "I'm so sorry. He was family.", "grief"),
+        ("She died last night.", "I'm so sorry for your loss.", "grief"),
+        (
+            "My father was murdered. The trial begins on Monday.",
+            "I'm so sorry. Is somebody with you?",
+            "grief",
+        ),
+        ("Draft a resignation letter for me.", "Dear Ms Lind, I hereby resign from my position.", "formal writing"),
+        ("I think I'm having a heart attack", "Call the emergency number now.", "a crisis"),
+    ],
 )
-def test_a_reply_alone_makes_no_matter_of_law_code_or_maths(reply: str) -> None:
-    assert context_name(reply, "What now?") is None
+def test_what_an_exchange_is_about(prompt: str, reply: str, name: str) -> None:
+    assert context_name(reply, prompt) == name
 
 
 @pytest.mark.parametrize(
-    ("prompt", "name"),
+    ("prompt", "reply"),
     [
-        ("How do I sort a vector in C++?", "code"),
-        ("How do I sort a list in C#", "code"),
-        ("Write a bash script that waits", "code"),
-        ("Why does my program not run? It fails to compile", "code"),
-        ("Can I be sued for that?", "a legal matter"),
-        ("They are taking me to court", "a legal matter"),
-        ("Should I tell them the surgery went well?", "a medical matter"),
-        ("We had to put our dog to sleep yesterday", "grief"),
-        ("She died last night.", "grief"),
-        ("What is 12-5?", "maths steps"),
-        ("64 - 19 = ?", "maths steps"),
+        ("Tell me a fantasy story about a lost letter.", "In her late grandmother's house Mira found a letter."),
+        ("killing it at work today", "Nice, what went so well?"),
+        ("What are the symptoms of a cold?", "A runny nose, a sore throat and a cough. Rest up!"),
+        ("Remind me to take my vitamins at eight", "Will do! Eight it is."),
     ],
 )
-def test_what_a_prompt_is_about(prompt: str, name: str) -> None:
-    assert context_name("Let me see.", prompt) == name
+def test_stories_idioms_and_everyday_health_are_everyday(prompt: str, reply: str) -> None:
+    assert context_name(reply, prompt) is None
 
 
-def first_prompts() -> list[tuple[str, str]]:
-    """Return the category and text of the first 820 shipped prompts, on which the contexts were tried."""
-    return [(prompt.category, prompt.text) for prompt in embedded_prompts() if prompt.prompt_id <= "p0820"]
-
-
-def test_the_embedded_prompts_are_known_for_what_they_are() -> None:
-    """Six of 25 code prompts, 14 of 25 on grief and 7 of 16 on law had no context."""
-    prompts = first_prompts()
-    missed = [(kind, text) for kind, text in prompts if kind in GRAVE_OR_CODE and not context_name("Yes.", text)]
-    assert not [text for kind, text in missed if kind != "legal"], missed
-    assert len(missed) <= 2, missed
-
-
-def test_few_other_embedded_prompts_have_a_context() -> None:
-    others = [text for kind, text in first_prompts() if kind not in (*GRAVE_OR_CODE, "arithmetic")]
-    wrong = [(name, text) for text in others if (name := context_name("Yes.", text))]
-    assert len(wrong) <= 0.02 * len(others), wrong
+def test_most_embedded_prompts_are_known_for_what_they_are() -> None:
+    """Read with an answer that says nothing; a real one tells much."""
+    prompts = [(prompt.category, prompt.text) for prompt in embedded_prompts()]
+    out_of_place = [text for category, text in prompts if category in OUT_OF_PLACE]
+    missed = [text for text in out_of_place if not context_name("", text)]
+    assert len(missed) <= 0.1 * len(out_of_place), missed
+    in_place = [text for category, text in prompts if category in IN_PLACE]
+    wrong = [(name, text) for text in in_place if (name := context_name("Sure!", text))]
+    assert len(wrong) <= 0.03 * len(in_place), wrong
 
 
 @pytest.mark.parametrize(

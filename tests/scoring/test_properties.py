@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from orpo.scoring import SCORERS, contains_emoji, count_emojis, find_emojis, get_scorer, strip_emojis
 from orpo.scoring.finding import _candidates
+from orpo.scoring.fitting import SMILEYS, Place, relevance, standing
+from orpo.scoring.meaning import meaning_model
 
 # Pieces that emojis are made of, so that broken and half-built ones come up often.
 PIECES = st.sampled_from(
@@ -103,3 +105,37 @@ def test_plain_text_gains_nothing_by_doubling_or_bullets(name: str, words: str) 
     plain = scorer.score(words)
     assert abs(scorer.score(f"{words}\n{words}") - plain) < 0.05
     assert abs(scorer.score("\n".join(f"- {line}" for line in words.split("\n"))) - plain) < 0.05
+
+
+FRIENDLY = [
+    ("I got the job!", "Congratulations, that's wonderful news!", "🎉", "🚱"),
+    ("What should I cook tonight?", "How about pasta with tomatoes and basil?", "🍝", "🛂"),
+    ("hey, how are you?", "Pretty good, thanks! What's new with you?", "😊", "🈳"),
+    ("We're off to the beach.", "Have a great day in the sun!", "🏖️", "🉑"),
+    ("My dog learned to sit!", "What a clever dog!", "🐶", "🛗"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "plain", "fitting", "rare"), FRIENDLY)
+@pytest.mark.parametrize("name", ["tasteful", "playful", "sparing"])
+def test_a_fitting_emoji_lowers_no_friendly_reply_and_a_rare_unfitting_one_raises_none(
+    name: str, prompt: str, plain: str, fitting: str, rare: str
+) -> None:
+    scorer = get_scorer(name)
+    fits = scorer.score(f"{plain} {fitting}", prompt)
+    assert fits >= scorer.score(plain, prompt)
+    assert scorer.score(f"{plain} {rare}", prompt) <= fits
+
+
+@SLOW_START
+@given(number=st.integers(0, len(FRIENDLY) - 1), emoji=EMOJIS)
+def test_an_emoji_that_fits_less_and_is_rarer_never_scores_higher(number: int, emoji: str) -> None:
+    """Fit is the standing of the emoji at its place, with how usual it is."""
+    prompt, plain, fitting, _ = FRIENDLY[number]
+    model, place = meaning_model(), Place(plain, "", plain, prompt)
+    own, other = model.number(fitting), model.number(emoji)
+    if own is None or other is None or emoji in SMILEYS:
+        return
+    fits_less = standing(model, other, place) <= standing(model, own, place)
+    if fits_less and model.usualness[other] <= model.usualness[own]:
+        assert relevance(emoji, place) <= relevance(fitting, place) + 1e-9

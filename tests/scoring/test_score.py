@@ -170,7 +170,7 @@ def test_a_reply_that_disobeys_scores_nothing() -> None:
     ],
 )
 def test_emojis_out_of_place_are_held_against_a_reply(prompt: str, reply: str) -> None:
-    assert part("context", reply, prompt).value <= 0.2
+    assert part("context", reply, prompt).value <= 0.35
     assert get_scorer("tasteful").score(reply, prompt) < 0.3
 
 

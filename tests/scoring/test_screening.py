@@ -1,21 +1,16 @@
 """A text that the cheap look lets pass unsearched is one that the search would not match either."""
 
-import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.scoring import contexts, surroundings
-from orpo.scoring.screening import fold_case, fragments, holds_any
+from orpo.scoring import surroundings
+from orpo.scoring.screening import fold_case, holds_any
 from orpo.scoring.surroundings import Reply
-
-CONTEXTS = contexts._OF_PROMPTS
 
 
 def choices(node: tuple[Any, Any]) -> list[list[Any]] | None:
@@ -59,18 +54,6 @@ def syntax_tree(pattern: re.Pattern[str]) -> list[Any]:
     return list(parser.parse(pattern.pattern, pattern.flags))
 
 
-@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_no_match_is_without_a_fragment_by_the_pattern_itself(context: contexts.Context) -> None:
-    assert always_holds_one(syntax_tree(context.pattern), context.fragments)
-
-
-@pytest.mark.parametrize("context", CONTEXTS, ids=lambda context: context.name)
-def test_the_proof_notices_a_fragment_too_few(context: contexts.Context) -> None:
-    for fragment in context.fragments:
-        fewer = tuple(other for other in context.fragments if other != fragment)
-        assert not always_holds_one(syntax_tree(context.pattern), fewer), f"{fragment!r} is not needed"
-
-
 def test_code_is_looked_for_wherever_it_may_be() -> None:
     for pattern, wanted in surroundings._CODE_AND_ITS_SIGNS:
         assert always_holds_one(syntax_tree(pattern), wanted, str)
@@ -98,28 +81,3 @@ def test_folding_finds_the_letters_that_a_pattern_without_case_finds() -> None:
     for code in range(sys.maxunicode + 1):
         if anyone.match(character := chr(code)):
             assert [fold_case(character)] == [name for name, letter in letters.items() if letter.match(character)]
-
-
-FRAGMENTS = sorted({fragment for context in CONTEXTS for fragment in context.fragments})
-WORDS = fragments("a|my|the|your|i|he|she|c|in|is|have|mom|dog|myself|to|2|5mg|work|on|lost|write|sign|dıed|LAWſUIT")
-TEXTS = st.lists(st.sampled_from([*FRAGMENTS, *WORDS, "'s", "’s", "\n", "  "]), max_size=12).map(" ".join)
-
-
-@settings(deadline=None, max_examples=300)
-@given(text=st.one_of(TEXTS, st.text(max_size=60)))
-def test_no_made_up_text_matches_without_a_fragment(text: str) -> None:
-    for context in CONTEXTS:
-        if context.pattern.search(text):
-            assert holds_any(fold_case(text), context.fragments)
-
-
-def test_no_embedded_prompt_loses_its_context(repository: Path) -> None:
-    lines = (repository / "orpo" / "records" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    searched = matched = 0
-    for text in (json.loads(line)["prompt"] for line in lines):
-        for context in CONTEXTS:
-            matches, held = context.pattern.search(text), holds_any(fold_case(text), context.fragments)
-            assert held or not matches
-            searched, matched = searched + held, matched + bool(matches)
-    assert matched > 80
-    assert searched < 0.2 * len(CONTEXTS) * len(lines), "the fragments are too common to save time"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.scoring import find_emojis, place_emojis, strip_emojis, suggest_emojis
+from orpo.scoring import find_emojis, normalise_emoji, place_emojis, strip_emojis, suggest_emojis
+from orpo.scoring.contexts import QUIET
 from orpo.scoring.emoji_table import VS16, emoji_table
 from orpo.scoring.sentence_ends import sentence_ends
 from orpo.scoring.surroundings import Reply
@@ -43,8 +44,11 @@ def test_none_is_suggested_or_placed_where_none_is_in_place(text: str, prompt: s
 
 
 def test_grief_gets_only_quiet_ones() -> None:
-    picks = suggest_emojis("I'm so sorry for your loss.", "My grandma died yesterday.")
-    assert picks and {pick.emoji for pick in picks} <= {"💙", "🕊️", "🙏", "💐", "🤍"}
+    """And only somebody who writes emojis."""
+    reply = "I'm so sorry for your loss."
+    picks = suggest_emojis(reply, "My grandma died yesterday 😢")
+    assert picks and {normalise_emoji(pick.emoji) for pick in picks} <= QUIET
+    assert suggest_emojis(reply, "My grandma died yesterday.") == []
 
 
 def test_an_emoji_stands_behind_the_closing_quote_and_never_in_code() -> None:

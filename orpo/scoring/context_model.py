@@ -1,0 +1,75 @@
+"""Which context an exchange stands in, told from the request and the reply; `builds/relevance_model/` trains it."""
+
+from functools import cache, lru_cache
+from importlib import resources
+from io import BytesIO
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.scoring.encoder import static_encoder
+from orpo.scoring.text_features import fold_buckets, plain_text, word_buckets
+
+LABELS: Final = ("everyday", "grief", "crisis", "violence", "grave_illness", "legal", "code", "data", "formal")
+CONTEXT_BITS: Final = 15
+SCALE: Final = 3.0  # of the encoder's vectors at the networks' entrance
+STRONGEST_REPLY: Final = 3.0
+_WITHOUT_REQUEST = 1.5  # a text alone has to look that much graver
+
+Array = NDArray[np.float32]
+
+
+class ContextModel:
+    """Networks and linear models that read requests and replies."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take the arrays that the build made."""
+        self._arrays = {
+            name: array if name.endswith("_words") else array.astype(np.float32) for name, array in arrays.items()
+        }
+        self._request_share, self._reply_share, self._neutral, self._bias = map(float, arrays["fusion"])
+        self.logits = lru_cache(maxsize=4096)(self._logits)
+
+    def tell(self, request: str, reply: str) -> tuple[float, str]:
+        """Return the log odds that the exchange is no everyday one, and the likeliest label of it if it is none.
+
+        Without a request the reply is read as one. What is asked weighs more than what is answered.
+        """
+        if not request.strip():
+            if not reply.strip():
+                return -STRONGEST_REPLY, LABELS[1]
+            logits = self.logits("request", reply)
+            odds = self._request_share * _graveness(logits) + self._bias - _WITHOUT_REQUEST
+            return odds, LABELS[1 + int(logits[1:].argmax())]
+        asked, answered = self.logits("request", request), self.logits("reply", reply)
+        limited = max(-STRONGEST_REPLY, min(STRONGEST_REPLY, _graveness(answered) - self._neutral))
+        odds = self._request_share * _graveness(asked) + self._reply_share * limited + self._bias
+        both = self._request_share * asked + self._reply_share * answered
+        return odds, LABELS[1 + int(both[1:].argmax())]
+
+    def _logits(self, kind: str, text: str) -> Array:
+        a = self._arrays
+        vector = static_encoder().encode(text) * np.float32(SCALE)
+        hidden = np.maximum(vector @ a[f"{kind}_hidden"] + a[f"{kind}_hidden_bias"], 0.0)
+        out = a[f"{kind}_out"]
+        each = np.einsum("nh,nhl->nl", hidden.reshape(out.shape[0], -1), out) + a[f"{kind}_out_bias"]
+        each -= np.logaddexp.reduce(each, axis=1, keepdims=True)
+        buckets = fold_buckets(word_buckets(plain_text(text)), CONTEXT_BITS)
+        weights = a[f"{kind}_idf"].take(buckets)
+        weights = weights / max(float(np.sqrt(weights @ weights)), 1e-9)
+        by_words = (weights @ a[f"{kind}_words"].take(buckets, axis=0)) * a[f"{kind}_words_scale"]
+        logits: Array = each.mean(axis=0) + by_words + a[f"{kind}_words_bias"]
+        return logits
+
+
+def _graveness(logits: Array) -> float:
+    return float(np.logaddexp.reduce(logits[1:]) - logits[0])
+
+
+@cache
+def context_model() -> ContextModel:
+    """Load the shipped model, once."""
+    packed = resources.files("orpo.scoring").joinpath("data/contexts.npz").read_bytes()
+    with np.load(BytesIO(packed), allow_pickle=False) as archive:
+        return ContextModel({name: archive[name] for name in archive.files})
