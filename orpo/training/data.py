@@ -11,6 +11,7 @@ from orpo.command.errors import InputError
 from orpo.command.paths import default_data_folder
 from orpo.command.run_record import fingerprint_rows
 from orpo.command.safe_text import printable
+from orpo.records.columns import PairColumns
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, read_prompts
 from orpo.records.read_pairs import read_pairs
@@ -40,7 +41,14 @@ def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
             "or name others"
         )
     found = read_pairs(
-        settings.data_source, config=settings.data_config, split=settings.data_split, limit=settings.limit
+        settings.data_source,
+        config=settings.data_config,
+        split=settings.data_split,
+        columns=PairColumns(
+            settings.prompt_column, settings.chosen_column, settings.rejected_column, settings.system_column
+        ),
+        limit=settings.limit,
+        bad_rows=settings.bad_rows,
     )
     for warning in found.warnings:
         console_err.print(f"warning: {printable(warning)}", soft_wrap=True)

@@ -25,9 +25,16 @@ class TrainSettings:
     model: str = setting(DEFAULT_MODEL, "base model: a local folder, a GGUF file, or a Hub id", short="-m")
     data: str | None = setting(
         None,
-        "preference pairs: a folder of generate.py, a JSONL or Parquet file, a datasets folder, or a Hub id "
+        "preference pairs: a folder of generate.py, a JSONL, CSV or Parquet file, a glob, a folder, or a Hub id "
         "(default: data/preferences)",
         short="-d",
+    )
+    prompt_column: str | None = setting(None, "column of the prompt, where it has none of the usual names")
+    chosen_column: str | None = setting(None, "column of the better reply")
+    rejected_column: str | None = setting(None, "column of the worse reply")
+    system_column: str | None = setting(None, "column of the system prompt")
+    bad_rows: Literal["raise", "drop"] = setting(
+        "raise", "rows that cannot be used: stop and name them, or leave them out and list them"
     )
     data_config: str | None = setting(None, "configuration of a Hub data set")
     data_split: str = setting("train", "split of a Hub data set or of a datasets folder")

@@ -58,6 +58,20 @@ def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Calla
         read_checked_pairs(TrainSettings(data=str(file), model="no/such-model"))
 
 
+def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"ask": "Hi", "good": "Yes 🎉", "bad": "No", "who": "Pirate.", "history": ["once upon a time"]}] * 2
+    file.write_text("".join(json.dumps(row) + "\n" for row in (*rows, {**rows[0], "bad": None})), encoding="utf-8")
+    names = {"prompt_column": "ask", "chosen_column": "good", "rejected_column": "bad", "system_column": "who"}
+    with pytest.raises(InputError, match="bad is null in line 3"):
+        read_checked_pairs(TrainSettings(data=str(file), **names))
+    found = read_checked_pairs(TrainSettings(data=str(file), bad_rows="drop", **names))
+    assert [pair.row for pair in found] == [1, 2]
+    assert found[0].prompt == [{"role": "system", "content": "Pirate."}, {"role": "user", "content": "Hi"}]
+    told = capsys.readouterr().err
+    assert "left out 1 of 3 rows: bad is null in line 3" in told and "not read: history" in told
+
+
 def test_without_data_the_command_that_makes_some_is_named() -> None:
     with pytest.raises(InputError, match=r"uv run orpo/generate\.py"):
         read_checked_pairs(TrainSettings())
