@@ -57,6 +57,15 @@ MEANINGS = {
 }
 
 
+RELIABILITY = [
+    ("0.0 to 0.1", 87, 0.04, 0.01),
+    ("0.1 to 0.3", 61, 0.14, 0.07),
+    ("0.3 to 0.5", 26, 0.41, 0.62),
+    ("0.5 to 0.7", 211, 0.64, 0.98),
+    ("0.7 to 0.9", 525, 0.73, 1.00),
+]
+
+
 def page() -> str:
     """Return the page."""
     lines = [
@@ -85,6 +94,21 @@ def page() -> str:
             for profile in PROFILES.values()
         ),
         "| `contains_emoji` | S(m): 1 if there is any emoji, else 0 | 0 | any | any |",
+        "",
+        "Emojis are picked by the same means: `uv run orpo/score.py --suggest TEXT`, or `suggest_emojis(text, prompt)`",
+        "and `place_emojis(text, prompt, count)` of `orpo.scoring`. No word lists tell grief, law or code: a",
+        "small model reads the request and the reply (`builds/relevance_model/`).",
+        "",
+        "Read as a probability that the reply with emojis is preferred to its plain twin,",
+        "score / (score + plain's score):",
+        "",
+        "| said | pairs | mean said | seen |",
+        "|---|---|---|---|",
+        *(f"| {said} | {pairs} | {mean:.2f} | {seen:.2f} |" for said, pairs, mean, seen in RELIABILITY),
+        "",
+        "It is too modest above one half: there the reply with emojis is nearly always the better one. Measured on 160",
+        "grave, formal and technical prompts, 300 everyday ones and 450 GPT-written replies by",
+        "`benchmarks/score_validity.py`.",
         "",
         "What is an emoji: every sequence that Unicode's emoji-test lists, of any qualification. Signs of running text",
         "(arrows, ©, ™, bullets, ‼, ♀ and the like: 37 in all) are emojis only with VS16; nothing is with VS15.",

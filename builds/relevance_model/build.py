@@ -231,7 +231,7 @@ def _add_neighbours(arrays: Arrays, lexicon: dict[str, Any], comments: list[Comm
     """Set the spread of the tweet model's scores over everyday comments, and who is near its emojis."""
     model = MeaningModel(arrays, lexicon)
     arrays["tweet_neighbours"] = _neighbours(model, lexicon["tweet_emojis"])
-    scores = [model.text(comment.text).tweet_scores for comment in comments[:BACKGROUND_TEXTS]]
+    scores = [model.tweet_scores(comment.text) for comment in comments[:BACKGROUND_TEXTS]]
     arrays["tweet_deviation"] = np.array([np.std(scores)], dtype=np.float32)
 
 

@@ -1,5 +1,6 @@
 """Which context an exchange stands in, told from the request and the reply; `builds/relevance_model/` trains it."""
 
+import math
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
@@ -9,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import fold_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import fold_buckets, text_buckets
 
 LABELS: Final = ("everyday", "grief", "crisis", "violence", "grave_illness", "legal", "code", "data", "formal")
 CONTEXT_BITS: Final = 15
 SCALE: Final = 3.0  # of the encoder's vectors at the networks' entrance
 STRONGEST_REPLY: Final = 3.0
+_SURELY_EVERYDAY = -3.0  # log odds; below, no profile shows any restraint
 _WITHOUT_REQUEST = 1.5  # a text alone has to look that much graver
 
 Array = NDArray[np.float32]
@@ -42,7 +44,11 @@ class ContextModel:
             logits = self.logits("request", reply)
             odds = self._request_share * _graveness(logits) + self._bias - _WITHOUT_REQUEST
             return odds, LABELS[1 + int(logits[1:].argmax())]
-        asked, answered = self.logits("request", request), self.logits("reply", reply)
+        asked = self.logits("request", request)
+        at_most = self._request_share * _graveness(asked) + self._reply_share * STRONGEST_REPLY + self._bias
+        if at_most < _SURELY_EVERYDAY:  # whatever the reply says; most exchanges end here
+            return at_most, LABELS[1 + int(asked[1:].argmax())]
+        answered = self.logits("reply", reply)
         limited = max(-STRONGEST_REPLY, min(STRONGEST_REPLY, _graveness(answered) - self._neutral))
         odds = self._request_share * _graveness(asked) + self._reply_share * limited + self._bias
         both = self._request_share * asked + self._reply_share * answered
@@ -53,9 +59,11 @@ class ContextModel:
         vector = static_encoder().encode(text) * np.float32(SCALE)
         hidden = np.maximum(vector @ a[f"{kind}_hidden"] + a[f"{kind}_hidden_bias"], 0.0)
         out = a[f"{kind}_out"]
-        each = np.einsum("nh,nhl->nl", hidden.reshape(out.shape[0], -1), out) + a[f"{kind}_out_bias"]
-        each -= np.logaddexp.reduce(each, axis=1, keepdims=True)
-        buckets = fold_buckets(word_buckets(plain_text(text)), CONTEXT_BITS)
+        each = np.matmul(hidden.reshape(out.shape[0], 1, -1), out)[:, 0] + a[f"{kind}_out_bias"]
+        each -= np.log(np.exp(each - each.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) + each.max(
+            axis=1, keepdims=True
+        )
+        buckets = fold_buckets(text_buckets(text), CONTEXT_BITS)
         weights = a[f"{kind}_idf"].take(buckets)
         weights = weights / max(float(np.sqrt(weights @ weights)), 1e-9)
         by_words = (weights @ a[f"{kind}_words"].take(buckets, axis=0)) * a[f"{kind}_words_scale"]
@@ -64,7 +72,9 @@ class ContextModel:
 
 
 def _graveness(logits: Array) -> float:
-    return float(np.logaddexp.reduce(logits[1:]) - logits[0])
+    grave: list[float] = logits[1:].tolist()
+    most = max(grave)
+    return most + math.log(sum(math.exp(value - most) for value in grave)) - float(logits[0])
 
 
 @cache

@@ -30,6 +30,7 @@ class StaticEncoder:
         self._vectors = vectors
         self._scales: Array = scales.astype(np.float32)
         self._pieces_of = lru_cache(maxsize=20_000)(self._split)
+        self.encode = lru_cache(maxsize=8192)(self._encode)
 
     @property
     def dimensions(self) -> int:
@@ -49,7 +50,7 @@ class StaticEncoder:
             numbers.extend(self._pieces_of(word))
         return numbers[:_MOST_PIECES]
 
-    def encode(self, text: str) -> Array:
+    def _encode(self, text: str) -> Array:
         """Return a text's vector, of length one; zero where it has no known piece."""
         return self.unit(self.total(self.tokens(text)))
 
@@ -58,7 +59,7 @@ class StaticEncoder:
         if not tokens:
             return np.zeros(self.dimensions, dtype=np.float32)
         rows = np.array(tokens)
-        total: Array = self._scales.take(rows) @ self._vectors.take(rows, axis=0).astype(np.float32)
+        total: Array = self._scales.take(rows) @ self._vectors.take(rows, axis=0)
         return total
 
     @staticmethod

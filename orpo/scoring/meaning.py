@@ -13,7 +13,7 @@ import gzip
 import json
 import math
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from io import BytesIO
 from typing import Any
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from orpo.scoring.emoji_table import normalise_emoji
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import character_buckets, fold_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import character_buckets, fold_buckets, plain_text, text_buckets
 from orpo.scoring.words import Vocabulary, stem
 
 EMOTION_BITS = 15
@@ -32,7 +32,7 @@ SENSE_WEIGHT = 0.55
 KEYWORD_WEIGHT = 0.25
 EMOTION_WEIGHT = 0.3
 RATING_WEIGHT = 0.15
-TWEET_WEIGHT = 1.0
+TWEET_WEIGHT = 6.0
 MOST_KEYWORDS = 12.0  # beyond, more keywords say nothing new
 
 _TINY = np.float32(1e-9)
@@ -63,8 +63,8 @@ class Sense:
 class TextMeaning(Feeling):
     """What the models see in one text."""
 
+    text: str
     sense: Sense
-    tweet_scores: Array  # [20], in standard deviations over everyday comments, not centred
 
 
 class MeaningModel:
@@ -72,7 +72,8 @@ class MeaningModel:
 
     def __init__(self, arrays: dict[str, NDArray[Any]], lexicon: dict[str, object]) -> None:
         """Take what the recipe made: arrays, and the lexicon's words, emojis and keywords."""
-        self._arrays = {name: _as_floats(name, array) for name, array in arrays.items()}
+        self._raw = arrays
+        self._arrays = {name: _as_floats(name, array) for name, array in arrays.items() if not _is_for_tweets(name)}
         words, emojis, keywords = lexicon["words"], lexicon["emojis"], lexicon["keywords"]
         assert isinstance(words, list) and isinstance(emojis, list) and isinstance(keywords, list)
         self.vocabulary = Vocabulary(words, arrays["word_log_probabilities"].astype(np.float64))
@@ -84,7 +85,6 @@ class MeaningModel:
         self.ratings: Array = arrays["ratings"].astype(np.float32)
         self.is_rated = arrays["is_rated"].astype(bool)
         self.usualness: Array = np.array(lexicon["usual"]).astype(np.float32)
-        self._by_stem = _inverted(keywords)
         centred = self.ratings - arrays["ratings_mean"].astype(np.float32)
         self._rated_only = np.where(self.is_rated[:, None], centred, 0.0).astype(np.float32)
         count = len(arrays["emotion_mean"]) - 2  # the last two are positive and negative, read as probabilities
@@ -96,6 +96,15 @@ class MeaningModel:
         self.text = lru_cache(maxsize=4096)(self._text)
         self.feeling = lru_cache(maxsize=4096)(self._feeling)
         self.sense = lru_cache(maxsize=4096)(self._sense)
+        self.tweet_scores = lru_cache(maxsize=4096)(self._tweet_scores)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, tuple[NDArray[np.intp], Array]]:
+        return _inverted(self.keywords)
+
+    @cached_property
+    def _tweet_arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: _as_floats(name, array) for name, array in self._raw.items() if _is_for_tweets(name)}
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -124,7 +133,7 @@ class MeaningModel:
 
     def affinity(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by all that the model knows; comparable between emojis."""
-        from_tweets = float(self._neighbours[number] @ meaning.tweet_scores)
+        from_tweets = float(self._neighbours[number] @ self.tweet_scores(meaning.text))
         return self.lexical_score(number, meaning) + TWEET_WEIGHT * from_tweets
 
     def sense_scores(self, sense: Sense) -> Array:
@@ -148,27 +157,22 @@ class MeaningModel:
         return float(1.0 / (1.0 + np.exp(-2.0 * float(self._rated_only[number] @ meaning.rated) - 1.0)))
 
     def _text(self, text: str) -> TextMeaning:
-        plain = plain_text(text)
-        buckets = word_buckets(plain)
-        emotions, rated, positive, negative = self._feel(buckets)
-        sense = self.sense(text)
-        return TextMeaning(
-            emotions=emotions,
-            rated=rated,
-            positive=positive,
-            negative=negative,
-            sense=sense,
-            tweet_scores=self.tweet_logits(buckets, plain, sense.vector) / self._arrays["tweet_deviation"],
-        )
+        emotions, rated, positive, negative = self._feel(text_buckets(text))
+        return TextMeaning(emotions, rated, positive, negative, text, self.sense(text))
+
+    def _tweet_scores(self, text: str) -> Array:
+        """Return the score of the tweets' emojis, in standard deviations over everyday comments, not centred."""
+        logits = self.tweet_logits(text_buckets(text), plain_text(text), self.sense(text).vector)
+        return np.asarray(logits / self._tweet_arrays["tweet_deviation"], dtype=np.float32)
 
     def _sense(self, text: str) -> Sense:
         tokens = self.vocabulary.tokens(text)
-        vector = static_encoder().encode(" ".join(tokens))  # by then hashtags are words
+        vector = static_encoder().encode(" ".join(tokens) if "#" in text else text)  # hashtags as words
         mood = float(vector @ self._arrays["mood_weights"]) + float(self._arrays["mood_bias"][0])
         return Sense(vector, frozenset(stem(token) for token in tokens), max(-1.0, min(1.0, mood)))
 
     def _feeling(self, text: str) -> Feeling:
-        return Feeling(*self._feel(word_buckets(plain_text(text))))
+        return Feeling(*self._feel(text_buckets(text)))
 
     def _feel(self, buckets: NDArray[np.uint32]) -> tuple[Array, Array, float, float]:
         a = self._arrays
@@ -192,7 +196,7 @@ class MeaningModel:
 
         A linear model reads n-grams, a small network the sense.
         """
-        a = self._arrays
+        a = self._tweet_arrays
         characters = character_buckets(plain)
         both = np.concatenate([words, characters])
         weights = np.concatenate(
@@ -229,6 +233,10 @@ def _unit_vector(vector: Array) -> Array:
     length = np.sqrt(np.add.reduce(vector * vector))
     unit: Array = vector / max(length, _TINY)
     return unit
+
+
+def _is_for_tweets(name: str) -> bool:
+    return name.startswith("tweet_")
 
 
 def _as_floats(name: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ clause costs some tens of microseconds.
 
 import re
 import zlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,12 @@ def plain_text(text: str) -> str:
     if "#" in text:
         text = _HASHTAG.sub(lambda tag: f"{tag[0]} {HUMP.sub(' ', tag[1])}", text)
     return _SPACES.sub(" ", text).strip().lower().replace("\u2019", "'")
+
+
+@lru_cache(maxsize=8192)
+def text_buckets(text: str) -> Buckets:
+    """Return the `word_buckets` of a text as it was written; remembered, as several models ask for them."""
+    return word_buckets(plain_text(text))
 
 
 def word_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
