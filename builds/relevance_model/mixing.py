@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from builds.relevance_model.sources import read_written_replies
 from orpo.scoring import find_emojis
 from orpo.scoring.fitting import SMILEYS
-from orpo.scoring.meaning import KEYWORD_WEIGHT, MOST_KEYWORDS, Sense, meaning_model
+from orpo.scoring.meaning import KEYWORD_WEIGHT, MOST_KEYWORDS, SENSE_WEIGHT, Sense, meaning_model
 from orpo.scoring.surroundings import Reply
 
 FEATURES = ("sense, best", "keywords, best", "sense, reply", "keywords, reply", "sense, prompt", "keywords, prompt")
@@ -45,14 +45,10 @@ def features() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _both(sense: Sense) -> list[np.ndarray]:
     """Return the sense in deviations, and the keywords in quarters, of every emoji."""
-    from orpo.scoring.meaning import SENSE_WEIGHT
-
     model = meaning_model()
-    by_sense = model.sense_scores(Sense(sense.vector, frozenset(), 0.0)) / SENSE_WEIGHT
-    by_keyword = model.sense_scores(Sense(np.zeros_like(sense.vector), sense.stems, 0.0)) - model.sense_scores(
-        Sense(np.zeros_like(sense.vector), frozenset(), 0.0)
-    )
-    return [by_sense, by_keyword / KEYWORD_WEIGHT / MOST_KEYWORDS * 3]
+    by_sense = model.sense_scores(sense)
+    by_keyword = model.topic_scores(sense) - by_sense
+    return [by_sense / SENSE_WEIGHT, by_keyword / KEYWORD_WEIGHT / MOST_KEYWORDS * 3]
 
 
 def fit_picks(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
