@@ -6,7 +6,7 @@ ARGS ?=
 TRAINED = $(if $(ORPO_HOME),$(ORPO_HOME)/,)trained
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo generate train inference tensorboard trained-runs check test bench
+.PHONY: help setup demo generate train inference tensorboard trained-runs check test faults bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: setup ## ruff and mypy, as CI runs them
 
 test: setup ## the tests that need no network, no GPU and little time
 	$(UV) run pytest $(ARGS)
+
+faults: setup ## kills, full disks, bad data, endpoints and models: the whole fault suite, about 20 minutes
+	$(UV) run pytest -m faults $(ARGS)
 
 bench: setup ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(UV) run "$$file" $(ARGS) || exit 1; done

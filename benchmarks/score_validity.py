@@ -115,7 +115,7 @@ def macro_f1(picked: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> floa
 
 def read_emoji_comments(data: Path) -> list[tuple[str, str, set[str]]]:
     """Return (comment, one of its emojis, emotions that people saw) for comments that carry emojis."""
-    items = []
+    items: list[tuple[str, str, set[str]]] = []
     for row in read_rows(data / "emoji" / "reddit_comments_with_emotions.jsonl.gz"):
         keys = list(dict.fromkeys(normalise_emoji(span.text) for span in find_emojis(row["text"])))
         if keys and len(strip_emojis(row["text"])) > 3:

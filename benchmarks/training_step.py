@@ -71,7 +71,9 @@ class BenchPair:
     row: int = 0
 
 
-def make_pairs(count: int, vocabulary: int, lengths: tuple[int, int] = (16, 80), prompts: tuple[int, int] = (24, 96)):
+def make_pairs(
+    count: int, vocabulary: int, lengths: tuple[int, int] = (16, 80), prompts: tuple[int, int] = (24, 96)
+) -> list[BenchPair]:
     """Chat-like pairs: prompts of 24 to 96 tokens with their template, replies of 16 to 80."""
     draw = random.Random(7)
 
@@ -148,7 +150,7 @@ class Stepper:
         """Return (seconds, loss)."""
         import torch
 
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee" if self.variant == "trl_onednn" else "none"
+        set_fp32_precision("ieee" if self.variant == "trl_onednn" else "none")
         begun = CLOCK()
         with self.autocast():
             loss = self.trainer.training_step(self.model, self.batch)
@@ -215,6 +217,13 @@ def needed_work(case: Case, pairs: list[BenchPair]) -> float:
     return 4.0 * (layer * shape["layers"] * tokens + shape["v"] * shape["h"] * places)
 
 
+def set_fp32_precision(precision: str) -> None:
+    import torch
+
+    backend: Any = torch.backends.mkldnn  # torch's stubs lack its `matmul`
+    backend.matmul.fp32_precision = precision
+
+
 def matmul_peak(precision: str) -> float:
     """Return the best measured rate of products of 1024 x 1024 and larger, in operations per second."""
     import torch
@@ -222,13 +231,13 @@ def matmul_peak(precision: str) -> float:
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     best = 0.0
     for setting in ("none", "ieee"):
-        torch.backends.mkldnn.matmul.fp32_precision = setting
+        set_fp32_precision(setting)
         a, b = torch.randn(1024, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
         for _ in range(6):
             begun = CLOCK()
             _ = a @ b
             best = max(best, 2.0 * 1024 * 2048 * 2048 / (CLOCK() - begun))
-    torch.backends.mkldnn.matmul.fp32_precision = "none"
+    set_fp32_precision("none")
     return best
 
 
@@ -260,7 +269,7 @@ def sweep(repetitions: int) -> list[dict[str, Any]]:
     """Measure the embedded shape at several lengths, vocabularies and prompt shares; TRL with oneDNN against ours."""
     rows = []
     plain: dict[str, Any] = {"vocabulary": 8192, "lengths": (32, 32), "prompts": (32, 32)}
-    changes = [
+    changes: list[dict[str, Any]] = [
         {},
         *({"lengths": (n, n), "prompts": (n, n)} for n in (16, 64, 128, 256)),
         *({"vocabulary": v} for v in (2048, 32768, 131072)),

@@ -1,4 +1,4 @@
-"""The shape of the house: which way imports run, which names are taken, and that every recipe and command is whole."""
+"""The shape of the house: which way imports run, how long files are, which names are taken, and that commands work."""
 
 import ast
 import importlib
@@ -34,7 +34,12 @@ COMMAND_LEVEL = 4
 # Libraries whose API moves are imported in one folder only.
 ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "generating"}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tensorboard", "pandas"}
-LONGEST_FILE_LINES = 450
+LONGEST_FILE_LINES = 350
+LONGEST_COMMAND_LINES = 60
+MOST_ANYS, MOST_ANY_MODELS = 275, 67  # where it stands; 80 and none are the aim
+# What is not as it should be yet; a file that has become so must leave the list.
+TOO_LONG = {"orpo/chat_model/loading.py"}
+LONG_COMMANDS = {"generate", "inference", "score"}
 
 
 def imported_modules(file: Path) -> Iterator[tuple[int, str]]:
@@ -133,13 +138,47 @@ def test_light_folders_import_no_heavy_library() -> None:
     assert not problems, "\n".join(problems)
 
 
+def line_count(file: Path) -> int:
+    return len(file.read_text(encoding="utf-8").splitlines())
+
+
 def test_files_stay_short_enough_to_read() -> None:
     long = {
-        str(file.relative_to(REPOSITORY)): count
-        for file in sorted(PACKAGE.rglob("*.py"))
-        if (count := len(file.read_text(encoding="utf-8").splitlines())) > LONGEST_FILE_LINES
+        str(file.relative_to(REPOSITORY)) for file in PACKAGE.rglob("*.py") if line_count(file) > LONGEST_FILE_LINES
     }
-    assert not long
+    assert long == TOO_LONG
+
+
+def test_commands_parse_call_and_print() -> None:
+    """A command is one shape: parse, one call, print; what it does lives in a folder."""
+    assert {file.stem for file in COMMANDS if line_count(file) > LONGEST_COMMAND_LINES} == LONG_COMMANDS
+
+
+def annotations(tree: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield every name that is annotated, with its annotation: arguments, fields and variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg, node.annotation
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, node.annotation
+
+
+def is_any(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Name) and node.id == "Any"
+
+
+def test_types_are_said() -> None:
+    """`Any` switches the type checker off; models and tokenizers have types in transformers."""
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(PACKAGE.rglob("*.py"))}
+    anys = {file: sum(map(is_any, ast.walk(tree))) for file, tree in trees.items()}
+    models = [
+        f"{file.relative_to(REPOSITORY)}: {name}"
+        for file, tree in trees.items()
+        for name, annotation in annotations(tree)
+        if name in ("model", "tokenizer") and is_any(annotation)
+    ]
+    assert sum(anys.values()) <= MOST_ANYS, sorted(anys.items(), key=lambda item: -item[1])[:10]
+    assert len(models) <= MOST_ANY_MODELS, "\n".join(models)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda file: file.stem)
@@ -166,14 +205,14 @@ def test_every_recipe_builds_its_settings(recipe: Path) -> None:
     command = yaml.safe_load(recipe.read_text(encoding="utf-8")).get("command")
     assert command in {file.stem for file in COMMANDS}, "the key `command` names the command that the recipe is for"
     settings_class = find_settings_class(command)
-    settings = parse_settings(settings_class, ["--recipe", str(recipe)], prog=f"{command}.py", description="")
+    settings: object = parse_settings(settings_class, ["--recipe", str(recipe)], prog=f"{command}.py", description="")
     assert settings == build_settings(settings_class, recipe_values(settings_class, recipe, command=command))
 
 
-def find_settings_class(command: str) -> type:
+def find_settings_class(command: str) -> type[object]:
     """Return `TrainSettings` of `orpo.train`, and so on; a command's only settings class whatever its name."""
     module = importlib.import_module(f"orpo.{command}")
-    found = [value for value in vars(module).values() if is_settings_class(value)]
+    found: list[type[object]] = [value for value in vars(module).values() if is_settings_class(value)]
     named = [value for value in found if value.__name__.lower() == f"{command}settings"]
     assert len(named or found) == 1, f"orpo/{command}.py needs one settings class, named {command.title()}Settings"
     return (named or found)[0]

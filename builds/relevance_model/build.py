@@ -251,7 +251,7 @@ def _say(stage: str) -> None:
 
 def write(arrays: Arrays, lexicon: dict[str, Any], folder: Path) -> None:
     """Write both files."""
-    np.savez_compressed(folder / "meaning.npz", **arrays)
+    np.savez_compressed(folder / "meaning.npz", **arrays)  # type: ignore[arg-type]  # its stub takes any for a flag
     body = json.dumps(lexicon, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     (folder / "lexicon.json.gz").write_bytes(gzip.compress(body, compresslevel=9, mtime=0))
     for name in ("meaning.npz", "lexicon.json.gz"):

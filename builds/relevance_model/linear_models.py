@@ -13,7 +13,7 @@ from orpo.scoring.meaning import EMOTION_BITS
 from orpo.scoring.text_features import BUCKET_BITS, character_buckets, fold_buckets, plain_text, word_buckets
 
 # How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
-RATED_AS = {
+RATED_AS: dict[str, dict[str, float]] = {
     "admiration": {"trust": 1, "joy": 0.6},
     "amusement": {"joy": 1},
     "anger": {"anger": 1},

@@ -39,10 +39,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the docstring's lines and leaves room for long flags."""
+    """Keeps the docstring's lines, leaves room for long flags, and looks the same in every version of Python."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=110)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)} {self._format_args(action, action.dest)}"
 
 
 def _once(kind: type[argparse.Action]) -> type[argparse.Action]:
@@ -65,7 +70,8 @@ _SWITCH = _once(argparse.BooleanOptionalAction)
 
 def _build_parser(known: "Mapping[str, Setting]", prog: str, description: str | None) -> _Parser:
     about = (description or "").strip()
-    parser = _Parser(prog=prog, description=about, formatter_class=_HelpFormatter, allow_abbrev=False)
+    words = " ".join([prog, "[flags]", *(f"[{one.origin}]" for one in known.values() if one.positional)])
+    parser = _Parser(prog=prog, usage=words, description=about, formatter_class=_HelpFormatter, allow_abbrev=False)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for one in known.values():
         place = groups.setdefault(one.group, parser.add_argument_group(one.group)) if one.group else parser

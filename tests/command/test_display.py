@@ -38,7 +38,7 @@ def test_long_work_in_a_pipe_says_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("orpo.command.display.time.monotonic", lambda: float(next(clock)))
     with progress_bar("training", 4) as advance:
         for step in range(4):
             advance(loss=step / 4)
