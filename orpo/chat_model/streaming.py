@@ -5,24 +5,18 @@ joined one by one, a skin tone or variation selector that changes what is alread
 the last grapheme waits until the next one begins.
 """
 
-import queue
-import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import regex
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
-from orpo.chat_model.generation import (
-    TokenPicker,
-    check_context,
-    clean_reply,
-    decode,
-    row_keys,
-    run_batch,
-)
+from orpo.chat_model.decoder import make_decoder
+from orpo.chat_model.decoding import decode
+from orpo.chat_model.generation import answering, check_context, clean_reply, decode_text, generate_replies
+from orpo.chat_model.token_picker import TokenPicker, row_keys
 from orpo.records.messages import Message
 from orpo.records.replies import Sampling
 
@@ -57,90 +51,36 @@ class WholeCharacters:
 
 
 def stream_reply(
-    model: Any, tokenizer: Any, messages: Sequence[Message], sampling: Sampling, *, seed: int
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    seed: int,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[str]:
     """Yield the reply in pieces; together they are the text that `generate_replies` gives for the same seed.
 
-    Closing the iterator, also through Ctrl-C, stops the model after the token it is at.
+    An architecture that only transformers' own loop can drive gives the whole reply as one piece. Closing the iterator,
+    also through Ctrl-C, stops the model after the token it is at.
     """
     prompt = encode_prompt(tokenizer, messages)
     check_context(model, [prompt], sampling.max_new_tokens)
     end_ids = reply_end_ids(model, tokenizer)
-    worker = _Worker(model, tokenizer, prompt, TokenPicker(sampling, row_keys([prompt]), seed, len(prompt)), end_ids)
     pieces = WholeCharacters()
     ids: list[int] = []
-    worker.start()
-    try:
-        for token in worker.tokens():
-            if token in end_ids:
-                break
-            ids.append(token)
-            if piece := pieces.feed(decode(tokenizer, ids)):
+    with answering(model) as was_training:
+        decoder = make_decoder(model, dtype, keep=not was_training)
+        if decoder is None:
+            yield generate_replies(model, tokenizer, [messages], sampling, seed=seed)[0].text
+            return
+        picker = TokenPicker(sampling, row_keys([prompt]), seed)
+        for ((_, token, is_last),) in decode(decoder, [prompt], picker, end_ids, slots=1):
+            if token not in end_ids:
+                ids.append(token)
+            text = decode_text(tokenizer, ids)
+            if piece := pieces.finish(text) if is_last else pieces.feed(text):
                 yield piece
-        if piece := pieces.finish(decode(tokenizer, ids)):
-            yield piece
-    finally:
-        worker.stop()
-
-
-class _Worker:
-    """Runs `generate` in a thread, so that its tokens can be taken one by one and Ctrl-C reaches the taker."""
-
-    def __init__(self, model: Any, tokenizer: Any, prompt: list[int], picker: TokenPicker, end_ids: list[int]) -> None:
-        self._arguments = (model, tokenizer, [prompt], picker, end_ids)
-        self._queue: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reply", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def tokens(self) -> Iterator[int]:
-        while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def _run(self) -> None:
-        streamer = _TokenQueue(self._queue)
-        stopping = StoppingCriteriaList([_StopWhen(self._stopped)])
-        try:
-            run_batch(*self._arguments, streamer=streamer, stopping=stopping)
-            self._queue.put(None)
-        except BaseException as problem:  # raised again where the tokens are taken
-            self._queue.put(problem)
-
-
-class _TokenQueue:
-    """The streamer that `generate` fills: first the prompt, then token by token."""
-
-    def __init__(self, tokens: "queue.SimpleQueue[int | BaseException | None]") -> None:
-        self._tokens = tokens
-        self._prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self._prompt_seen:
-            for token in value.flatten().tolist():
-                self._tokens.put(int(token))
-        self._prompt_seen = True
-
-    def end(self) -> None:
-        """Nothing to do: the worker says when it is done."""
-
-
-class _StopWhen(StoppingCriteria):
-    def __init__(self, stopped: threading.Event) -> None:
-        self._stopped = stopped
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._stopped.is_set(), device=input_ids.device)
 
 
 def _last_grapheme_start(text: str) -> int:

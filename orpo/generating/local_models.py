@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
+from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_reply_dtype
 from orpo.command.errors import ModelError
 
 _READ_WHOLE_BYTES: Final = 64 * 2**20
@@ -37,7 +37,7 @@ class LoadedModels:
         """Keep how to load; nothing is loaded yet."""
         self._chat_template = chat_template
         self.device = resolve_device(device)
-        self._dtype = resolve_dtype(dtype, self.device)
+        self._dtype = resolve_reply_dtype(dtype, self.device)
         self._trust_remote_code = trust_remote_code
         self._loaded: dict[str, LoadedModel] = {}
         self._lock = threading.Lock()

@@ -168,18 +168,15 @@ class LocalLLM(StoredLLM):
         # One batch at a time for each model: two at once would need twice the memory and no less time.
         with loaded.lock:
             run.check_stop()
-            hook = loaded.model.register_forward_pre_hook(run.check_stop)  # a stop waits for a token, not for a batch
-            try:
-                replies = generate_replies(
-                    loaded.model,
-                    loaded.tokenizer,
-                    [messages for _, messages in requests],
-                    run.sampling,
-                    seed=run.seed,
-                    batch_size=run.batch_size,
-                )
-            finally:
-                hook.remove()
+            replies = generate_replies(
+                loaded.model,
+                loaded.tokenizer,
+                [messages for _, messages in requests],
+                run.sampling,
+                seed=run.seed,
+                batch_size=run.batch_size,
+                on_step=run.check_stop,  # a stop waits for a token, not for a batch
+            )
         return [(key, reply) for (key, _), reply in zip(requests, replies, strict=True)]
 
 

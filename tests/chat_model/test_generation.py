@@ -7,11 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from orpo.chat_model.chat_template import encode_prompt
-from orpo.chat_model.generation import TokenPicker, clean_reply, generate_replies
+from orpo.chat_model.decoder import make_decoder
+from orpo.chat_model.decoding import common_beginning
+from orpo.chat_model.generation import clean_reply, generate_replies
+from orpo.chat_model.streaming import stream_reply
+from orpo.chat_model.token_picker import TokenPicker
 from orpo.command.errors import InputError
-from orpo.records.messages import user_message
+from orpo.records.messages import user_message, with_system
 from orpo.records.replies import Sampling
 
 TEXTS = ["hi", "how are you today", "hi", "good news", "tell me the whole story of the cat and the dog " * 2, "x"]
@@ -36,7 +41,7 @@ def test_a_reply_is_the_same_alone_and_among_others_and_in_any_order(random_mode
     assert found == [wanted[row] for row in shuffled]
 
 
-def test_left_padding_changes_nothing_under_greedy_decoding(random_model: Any, tokenizer: Any) -> None:
+def test_greedy_replies_are_transformers_own(random_model: Any, tokenizer: Any) -> None:
     """The twin: transformers' own generate, one prompt at a time, unpadded."""
     found = generate_replies(random_model, tokenizer, CONVERSATIONS, Sampling(temperature=0, max_new_tokens=12), seed=0)
     for messages, reply in zip(CONVERSATIONS, found, strict=True):
@@ -110,15 +115,12 @@ def test_no_conversations_give_no_replies_and_progress_counts_every_row(random_m
     seen: list[int] = []
     assert generate_replies(random_model, tokenizer, [], SAMPLING, seed=0, on_batch=seen.append) == []
     generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=0, batch_size=4, on_batch=seen.append)
-    assert seen == [4, 2]
+    assert seen == [1] * len(CONVERSATIONS)
 
 
 def picks(scores: torch.Tensor, sampling: Sampling, rows: int) -> torch.Tensor:
-    picker = TokenPicker(sampling, [str(row) for row in range(rows)], 0, prompt_length=3)
-    batch = scores.expand(rows, -1)
-    chosen = picker(torch.zeros(rows, 3, dtype=torch.long), batch)
-    assert bool(((chosen == 0).sum(dim=1) == 1).all()), "exactly one token stays possible"
-    return chosen.argmax(dim=1)
+    picker = TokenPicker(sampling, [str(row) for row in range(rows)], 0)
+    return picker.pick(scores.expand(rows, -1), range(rows), [0] * rows)
 
 
 def nucleus(scores: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -157,10 +159,121 @@ def test_tokens_are_picked_with_the_probabilities_of_the_slow_twin(sampling: Sam
 
 def test_a_repetition_penalty_counts_the_reply_and_not_the_prompt() -> None:
     """Transformers counts the prompt too, so the end of the user's turn would make the reply's end less likely."""
-    picker = TokenPicker(Sampling(temperature=0, repetition_penalty=2.0), ["a"], 0, prompt_length=2)
-    scores = torch.tensor([[4.0, -1.0, 3.0, 1.0]])
-    assert picker(torch.tensor([[0, 2]]), scores).tolist() == scores.tolist()
-    assert picker(torch.tensor([[0, 2, 0, 1]]), scores).tolist() == [[2.0, -2.0, 3.0, 1.0]]
+    picker = TokenPicker(Sampling(temperature=0, repetition_penalty=2.0), ["a", "b"], 0)
+    first = torch.tensor([[4.0, -1.0, 3.0, 1.0], [0.0, 1.0, 3.0, 1.0]])
+    assert picker.pick(first, [0, 1], [0, 0]).tolist() == [0, 2]
+    assert picker.pick(first, [0, 1], [1, 1]).tolist() == [2, 2], "2.0 for the first token now, and 1.5 against 1.0"
+    assert picker.pick(torch.tensor([[-3.0, -4.0, -2.0, -5.0]]), [0], [2]).tolist() == [1], "-6, -4, -4, -5: the first"
+    assert picker.pick(first[:1], [1], [0]).tolist() == [0], "another row has said nothing yet"
+
+
+def make_architecture(kind: str, vocabulary: int, **further: Any) -> Any:
+    sizes = {
+        "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.3,
+        "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": None,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**sizes, **further})).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "further"),
+    [
+        ("llama", {"tie_word_embeddings": True}),
+        ("mistral", {"sliding_window": 9}),
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 16}),
+        ("gemma2", {"head_dim": 8, "sliding_window": 9, "final_logit_softcapping": 5.0}),
+        ("gemma3_text", {"head_dim": 8, "sliding_window": 9}),
+        ("phi3", {"sliding_window": None}),
+        ("granite", {"logits_scaling": 2.0, "attention_multiplier": 0.1}),
+        ("cohere", {"logit_scale": 0.5}),
+    ],
+)
+def test_the_usual_architectures_are_driven_and_greedy_replies_are_transformers_own(
+    kind: str, further: dict[str, Any], tokenizer: Any
+) -> None:
+    """Windows shorter than the prompts, prompts with a shared beginning, more replies than slots."""
+    model = make_architecture(kind, len(tokenizer), **further)
+    assert make_decoder(model) is not None
+    conversations = [with_system("the news is good", messages) for messages in CONVERSATIONS]
+    found = generate_replies(
+        model, tokenizer, conversations, Sampling(temperature=0, max_new_tokens=20), seed=0, batch_size=3
+    )
+    for messages, reply in zip(conversations, found, strict=True):
+        prompt = torch.tensor([encode_prompt(tokenizer, messages)])
+        output = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20)
+        assert reply.text == clean_reply(tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
+
+
+def test_an_architecture_that_the_loop_cannot_drive_falls_back_to_transformers(tokenizer: Any) -> None:
+    """Mamba has no attention at all."""
+    config = MambaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4, pad_token_id=0, eos_token_id=2
+    )
+    torch.manual_seed(0)
+    model = MambaForCausalLM(config).eval()
+    assert make_decoder(model) is None
+    steps: list[int] = []
+    replies = generate_replies(
+        model, tokenizer, CONVERSATIONS[:2], SAMPLING, seed=1, batch_size=1, on_step=lambda: steps.append(1)
+    )
+    assert len(replies) == 2 and len(steps) >= 2
+    assert "".join(stream_reply(model, tokenizer, CONVERSATIONS[0], SAMPLING, seed=1)) == replies[0].text
+
+
+def test_an_adapter_folded_in_answers_like_the_adapter_itself(tuned_model: Any, tokenizer: Any) -> None:
+    greedy = Sampling(temperature=0, max_new_tokens=12)
+    found = generate_replies(tuned_model, tokenizer, CONVERSATIONS, greedy, seed=0)
+    for messages, reply in zip(CONVERSATIONS, found, strict=True):
+        prompt = torch.tensor([encode_prompt(tokenizer, messages)])
+        output = tuned_model.generate(input_ids=prompt, do_sample=False, max_new_tokens=12)
+        assert reply.text == clean_reply(tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
+
+
+def test_a_trained_step_changes_the_next_replies(tuned_model: Any, tokenizer: Any) -> None:
+    """The copy that writes replies is kept between calls, and must not outlive what it was made from."""
+    before = generate_replies(tuned_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5)
+    assert generate_replies(tuned_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5) == before
+    with torch.no_grad():
+        for name, weight in tuned_model.named_parameters():
+            if "lora_B" in name:
+                weight.mul_(-1)
+    assert generate_replies(tuned_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5) != before
+
+
+def test_a_callback_before_each_pass_can_stop_the_replies(random_model: Any, tokenizer: Any) -> None:
+    class Stop(Exception):
+        pass
+
+    calls = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=0, on_step=stop)
+    assert len(calls) == 4
+
+
+def test_replies_can_be_computed_in_another_number_format(random_model: Any, tokenizer: Any) -> None:
+    """bfloat16 rounds to 8 bits: replies may differ, the model itself must not."""
+    before = [weight.clone() for weight in random_model.parameters()]
+    replies = generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=5, dtype=torch.bfloat16)
+    assert len(replies) == len(CONVERSATIONS) and all(reply.tokens for reply in replies)
+    assert all(torch.equal(old, new) for old, new in zip(before, random_model.parameters(), strict=True))
+    assert random_model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2]], 1), ([[1], [1, 2]], 0), ([[5, 1], [6, 1]], 0), ([[1, 2, 3]], 2)],
+)
+def test_the_common_beginning_leaves_each_prompt_a_token_of_its_own(prompts: list[list[int]], length: int) -> None:
+    assert common_beginning(prompts) == length
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,0 +1,159 @@
+"""Replies side by side: transformers' generate and this project's, in float32 and bfloat16, adapter off and on.
+
+    uv run benchmarks/replies.py                          # the default model, 100 prompts, batch 50
+    uv run benchmarks/replies.py --ways ours-bf16,transformers-fp32 --prompts 50 --rounds 1
+    uv run benchmarks/replies.py --clock cpu --threads 1  # on a machine that others use too
+
+All ways answer the same prompts with the same sampling; they take turns, the first round warms up and is not counted,
+and medians are shown. Tokens are those of the replies up to their end, however the rest of the batch goes on. The last
+line is JSON.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+WAYS = (
+    "transformers-fp32",
+    "transformers-bf16",
+    "ours-fp32",
+    "ours-fp32-adapter",
+    "ours-bf16",
+    "ours-bf16-adapter",
+)
+
+
+def main() -> None:
+    """Measure and print the table and the JSON line."""
+    arguments = read_arguments()
+    if arguments.threads:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    import torch
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    ways = make_ways(arguments)
+    clock = CLOCKS[arguments.clock]
+    speeds: dict[str, list[float]] = {name: [] for name in ways}
+    for round_number in range(arguments.rounds + 1):
+        for name, answer in ways.items():
+            started = clock()
+            tokens = answer(8 if round_number == 0 else arguments.prompts)
+            speed = tokens / (clock() - started)
+            print(f"round {round_number}: {name:22} {speed:7.1f} tokens/s", file=sys.stderr, flush=True)
+            if round_number:
+                speeds[name].append(speed)
+    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    base = medians.get("transformers-fp32")
+    for name, speed in medians.items():
+        ratio = f"{speed / base:5.2f}x" if base else ""
+        print(f"{name:22} {speed:7.1f} tokens/s  {ratio}  {min(speeds[name]):.1f} to {max(speeds[name]):.1f}")
+    print(json.dumps({"tokens_per_second": medians, "rounds": speeds, "settings": vars(arguments)}))
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="the default model, a folder or a GGUF file")
+    parser.add_argument("--ways", default=",".join(WAYS), help="which ways, separated by commas")
+    parser.add_argument("--prompts", type=int, default=100, help="how many of the shipped prompts")
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--max-new-tokens", type=int, default=80)
+    parser.add_argument("--system", default="", help="a system prompt that all conversations begin with")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes")
+    return parser.parse_args()
+
+
+def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
+    """Return functions that answer so many prompts and return how many tokens the replies have."""
+    import torch
+
+    from orpo.chat_model.generation import generate_replies
+    from orpo.chat_model.loading import load_model, load_tokenizer
+    from orpo.records.messages import with_system
+    from orpo.records.prompts import embedded_prompts
+    from orpo.records.replies import Sampling
+
+    tokenizer = load_tokenizer(arguments.model)
+    sampling = Sampling(temperature=0.4, max_new_tokens=arguments.max_new_tokens)
+    prompts = [with_system(arguments.system, prompt.conversation()) for prompt in embedded_prompts()]
+    models: dict[str, Any] = {}
+
+    def model(kind: str) -> Any:
+        """Load each model once: in a number format, with or without an adapter that changes all its layers."""
+        if kind not in models:
+            dtype = torch.float32 if "fp32" in kind else torch.bfloat16
+            loaded = load_model(arguments.model, device="cpu", dtype=dtype)
+            models[kind] = with_adapter(loaded) if "adapter" in kind else loaded
+        return models[kind]
+
+    def ours(kind: str, count: int) -> int:
+        replies = generate_replies(
+            model(kind), tokenizer, prompts[:count], sampling, seed=0, batch_size=arguments.batch_size
+        )
+        return sum(reply.tokens for reply in replies)
+
+    def theirs(kind: str, count: int) -> int:
+        return by_transformers(model(kind), tokenizer, prompts[:count], sampling, arguments.batch_size)
+
+    return {
+        way: lambda count, way=way: (ours if way.startswith("ours") else theirs)(way.partition("-")[2], count)
+        for way in arguments.ways.split(",")
+    }
+
+
+def with_adapter(model: Any) -> Any:
+    """Put an adapter of rank 16 on all linear layers, with weights of the size that training gives."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    tuned = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=1e-3)
+    return tuned.eval()
+
+
+def by_transformers(model: Any, tokenizer: Any, prompts: Any, sampling: Any, batch_size: int) -> int:
+    """Let `generate` sample in batches padded on the left, sorted by length as ours are."""
+    import torch
+
+    from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
+
+    rows = sorted((encode_prompt(tokenizer, messages) for messages in prompts), key=len)
+    ends = reply_end_ids(model, tokenizer)
+    tokens = 0
+    torch.manual_seed(0)
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        longest = max(map(len, batch))
+        ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in batch])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        for reply in output[:, longest:].tolist():
+            tokens += next((place + 1 for place, token in enumerate(reply) if token in ends), len(reply))
+    return tokens
+
+
+if __name__ == "__main__":
+    main()

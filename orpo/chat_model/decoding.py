@@ -1,0 +1,120 @@
+"""The loop that writes many replies at once: a reply that ends makes room for a waiting one in the same step."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import torch
+
+from orpo.chat_model.decoder import Decoder
+from orpo.chat_model.slot_cache import SlotCache
+from orpo.chat_model.token_picker import TokenPicker
+
+_SHORTEST_SHARED: Final = 8  # tokens; below this the second product costs more than it saves
+_FREE_SHARE: Final = 8  # new prompts are read when one slot in so many is free, so that they are read together
+
+
+def decode(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    picker: TokenPicker,
+    end_ids: Sequence[int],
+    *,
+    slots: int,
+    on_step: Callable[[], None] | None = None,
+) -> Iterator[list[tuple[int, int, bool]]]:
+    """Yield, step by step, (row, token, whether it is the reply's last) for every row that got a token.
+
+    Args:
+        decoder: The model.
+        prompts: The ids of each row.
+        picker: Picks the tokens.
+        end_ids: Ids that end a reply.
+        slots: Rows at once.
+        on_step: Called before each pass through the model; it may raise to stop.
+    """
+    return _Loop(decoder, prompts, picker, end_ids, slots, on_step or (lambda: None)).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Sequence[int]],
+        picker: TokenPicker,
+        end_ids: Sequence[int],
+        slots: int,
+        on_step: Callable[[], None],
+    ) -> None:
+        self._decoder, self._picker, self._end_ids, self._on_step = decoder, picker, set(end_ids), on_step
+        self._most = picker.sampling.max_new_tokens
+        shared = common_beginning(prompts)
+        self._shared = list(prompts[0][:shared]) if shared >= _SHORTEST_SHARED and len(prompts) > 1 else []
+        self._rests = [prompt[len(self._shared) :] for prompt in prompts]
+        self._waiting = deque(sorted(range(len(prompts)), key=lambda row: len(prompts[row])))
+        self._rows: list[int | None] = [None] * max(1, min(slots, len(prompts)))  # of each slot
+        self._tokens = torch.zeros(len(self._rows), dtype=torch.long)  # the last of each slot
+        self._steps = [0] * len(prompts)
+        self._cache = SlotCache(len(self._rows), decoder.device)
+
+    def run(self) -> Iterator[list[tuple[int, int, bool]]]:
+        if self._shared:
+            self._on_step()
+            self._decoder.share(self._cache, self._shared)
+        while self._waiting or any(row is not None for row in self._rows):
+            self._on_step()
+            free = [slot for slot, row in enumerate(self._rows) if row is None]
+            if self._waiting and len(free) * _FREE_SHARE >= len(self._rows):
+                yield self._fill(free[: len(self._waiting)])
+            else:
+                if not self._waiting and len(free) * 4 >= len(self._rows):
+                    self._drop(free)
+                yield self._step()
+
+    def _fill(self, slots: list[int]) -> list[tuple[int, int, bool]]:
+        rows = [self._waiting.popleft() for _ in slots]
+        for slot, row in zip(slots, rows, strict=True):
+            self._rows[slot] = row
+        logits = self._decoder.fill(self._cache, slots, [self._rests[row] for row in rows])
+        return self._take(slots, logits)
+
+    def _step(self) -> list[tuple[int, int, bool]]:
+        logits = self._decoder.step(self._cache, self._tokens)
+        busy = [slot for slot, row in enumerate(self._rows) if row is not None]
+        if len(busy) < len(self._rows):  # an idle slot must not make the cache grow
+            self._cache.lengths[[slot for slot, row in enumerate(self._rows) if row is None]] = 0
+        return self._take(busy, logits if len(busy) == len(self._rows) else logits[busy])
+
+    def _take(self, slots: list[int], logits: torch.Tensor) -> list[tuple[int, int, bool]]:
+        """Pick a token for each of these slots, and free those whose reply ends with it."""
+        rows = [row for slot in slots if (row := self._rows[slot]) is not None]
+        picked = self._picker.pick(logits, rows, [self._steps[row] for row in rows]).cpu()
+        self._tokens[slots] = picked
+        events = []
+        for slot, row, token in zip(slots, rows, picked.tolist(), strict=True):
+            self._steps[row] += 1
+            is_last = token in self._end_ids or self._steps[row] >= self._most
+            events.append((row, token, is_last))
+            if is_last:
+                self._rows[slot] = None
+        return events
+
+    def _drop(self, free: list[int]) -> None:
+        """Go on with fewer slots: nobody waits for the free ones."""
+        kept = [slot for slot in range(len(self._rows)) if slot not in set(free)]
+        self._cache.keep(kept)
+        self._tokens = self._tokens[kept]
+        self._rows = [self._rows[slot] for slot in kept]
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many ids all prompts begin with; every prompt keeps one of its own."""
+    if not prompts:
+        return 0
+    ordered = sorted(map(list, prompts))
+    first, last = ordered[0], ordered[-1]  # in the order of their ids, so these two share what all share
+    most = min(map(len, prompts)) - 1
+    count = 0
+    while count < most and first[count] == last[count]:
+        count += 1
+    return count
