@@ -10,7 +10,8 @@ from orpo.chat_model.decoder import Decoder
 from orpo.chat_model.slot_cache import SlotCache
 from orpo.chat_model.token_picker import TokenPicker
 
-_SHORTEST_SHARED: Final = 8  # tokens; below this the second product costs more than it saves
+_SHORTEST_BEGINNING: Final = 8  # tokens; reading fewer once saves nothing
+_SHORTEST_APART: Final = 64  # tokens; below this a second product costs more than it saves
 _FREE_SHARE: Final = 8  # new prompts are read when one slot in so many is free, so that they are read together
 
 
@@ -21,6 +22,7 @@ def decode(
     end_ids: Sequence[int],
     *,
     slots: int,
+    examples: int = 0,
     on_step: Callable[[], None] | None = None,
 ) -> Iterator[list[tuple[int, int, bool]]]:
     """Yield, step by step, (row, token, whether it is the reply's last) for every row that got a token.
@@ -31,9 +33,12 @@ def decode(
         picker: Picks the tokens.
         end_ids: Ids that end a reply.
         slots: Rows at once.
+        examples: How many tokens at their beginning all prompts share by intention, such as examples; these are kept
+            once for all slots. Rounding then differs a little from that without, so it must not depend on which
+            prompts happen to be answered together.
         on_step: Called before each pass through the model; it may raise to stop.
     """
-    return _Loop(decoder, prompts, picker, end_ids, slots, on_step or (lambda: None)).run()
+    return _Loop(decoder, prompts, picker, end_ids, slots, examples, on_step or (lambda: None)).run()
 
 
 class _Loop:
@@ -44,13 +49,16 @@ class _Loop:
         picker: TokenPicker,
         end_ids: Sequence[int],
         slots: int,
+        examples: int,
         on_step: Callable[[], None],
     ) -> None:
         self._decoder, self._picker, self._end_ids, self._on_step = decoder, picker, set(end_ids), on_step
         self._most = picker.sampling.max_new_tokens
-        shared = common_beginning(prompts)
-        self._shared = list(prompts[0][:shared]) if shared >= _SHORTEST_SHARED and len(prompts) > 1 else []
-        self._rests = [prompt[len(self._shared) :] for prompt in prompts]
+        self._apart = examples >= _SHORTEST_APART
+        common = examples if self._apart else common_beginning(prompts)
+        is_worth_it = self._apart or (common >= _SHORTEST_BEGINNING and len(prompts) > 1)
+        self._beginning = list(prompts[0][:common]) if is_worth_it else []
+        self._rests = [prompt[len(self._beginning) :] for prompt in prompts]
         self._waiting = deque(sorted(range(len(prompts)), key=lambda row: len(prompts[row])))
         self._rows: list[int | None] = [None] * max(1, min(slots, len(prompts)))  # of each slot
         self._tokens = torch.zeros(len(self._rows), dtype=torch.long)  # the last of each slot
@@ -58,9 +66,9 @@ class _Loop:
         self._cache = SlotCache(len(self._rows), decoder.device)
 
     def run(self) -> Iterator[list[tuple[int, int, bool]]]:
-        if self._shared:
+        if self._beginning:
             self._on_step()
-            self._decoder.share(self._cache, self._shared)
+            self._decoder.begin(self._cache, self._beginning, apart=self._apart)
         while self._waiting or any(row is not None for row in self._rows):
             self._on_step()
             free = [slot for slot, row in enumerate(self._rows) if row is None]

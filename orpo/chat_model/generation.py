@@ -6,6 +6,7 @@ The project's own loop writes them where it can drive the model's architecture, 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
 from orpo.chat_model.decoder import make_decoder
-from orpo.chat_model.decoding import decode
+from orpo.chat_model.decoding import common_beginning, decode
 from orpo.chat_model.head import causal_model_of
 from orpo.chat_model.token_picker import TokenPicker, row_keys
 from orpo.command.errors import InputError
-from orpo.records.messages import Message
+from orpo.records.messages import Message, user_message
 from orpo.records.replies import Reply, Sampling
 
 # Blanks, what a decoder writes for bytes that are no character (yet), and a joiner that joins nothing.
@@ -34,6 +35,7 @@ def generate_replies(
     *,
     seed: int,
     batch_size: int = 16,
+    examples: int = 0,
     dtype: torch.dtype | None = None,
     on_batch: Callable[[int], None] | None = None,
     on_step: Callable[[], None] | None = None,
@@ -49,6 +51,8 @@ def generate_replies(
         sampling: How tokens are picked.
         seed: With the conversation it decides the reply.
         batch_size: Conversations at once; it changes the speed, not the replies.
+        examples: How many messages all conversations begin with, today and whenever these replies are to be had again;
+            they are read and kept once. Only the speed changes, but for the last bit of rounding.
         dtype: The number format to compute in; the model's own if None.
         on_batch: Called with how many replies are done since the last call, for progress bars.
         on_step: Called before each pass through the model; it may raise to stop.
@@ -57,39 +61,63 @@ def generate_replies(
     check_context(model, prompts, sampling.max_new_tokens)
     end_ids = reply_end_ids(model, tokenizer)
     replies: list[Reply | None] = [None] * len(prompts)
-    for row, ids in _finished_rows(model, tokenizer, prompts, sampling, seed, end_ids, batch_size, dtype, on_step):
+    common = _common_tokens(tokenizer, conversations[0][:examples], prompts) if examples and prompts else 0
+    request = _Request(prompts, TokenPicker(sampling, row_keys(prompts), seed), end_ids, batch_size, common, on_step)
+    for row, ids in _finished_rows(model, tokenizer, request, dtype):
         replies[row] = as_reply(tokenizer, ids, end_ids)
         if on_batch is not None:
             on_batch(1)
     return [reply for reply in replies if reply is not None]
 
 
+@dataclass(frozen=True)
+class _Request:
+    prompts: Sequence[Sequence[int]]
+    picker: TokenPicker
+    end_ids: Sequence[int]
+    batch_size: int
+    examples: int  # tokens
+    on_step: Callable[[], None] | None
+
+
 def _finished_rows(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    seed: int,
-    end_ids: list[int],
-    batch_size: int,
-    dtype: torch.dtype | None,
-    on_step: Callable[[], None] | None,
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: _Request, dtype: torch.dtype | None
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (row, ids) of each reply as it is done."""
-    if not prompts:
+    if not request.prompts:
         return
-    picker = TokenPicker(sampling, row_keys(prompts), seed)
     with answering(model) as was_training:
         decoder = make_decoder(model, dtype, keep=not was_training)
         if decoder is None:
-            yield from _by_transformers(model, tokenizer, prompts, picker, end_ids, batch_size, on_step)
+            yield from _by_transformers(model, tokenizer, request)
             return
-        ids: list[list[int]] = [[] for _ in prompts]
-        for events in decode(decoder, prompts, picker, end_ids, slots=batch_size, on_step=on_step):
+        ids: list[list[int]] = [[] for _ in request.prompts]
+        for events in decode(
+            decoder,
+            request.prompts,
+            request.picker,
+            request.end_ids,
+            slots=request.batch_size,
+            examples=request.examples,
+            on_step=request.on_step,
+        ):
             for row, token, is_last in events:
                 ids[row].append(token)
                 if is_last:
                     yield row, ids[row]
+
+
+def _common_tokens(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Message], prompts: Sequence[Sequence[int]]
+) -> int:
+    """Return how many tokens the examples are, whatever follows them; 0 where a conversation does not begin so.
+
+    Found from the examples alone, so that it is the same whichever conversations are answered together.
+    """
+    probes = [encode_prompt(tokenizer, [*examples, *user_message(text)]) for text in ("a", "1")]
+    common = common_beginning(probes)
+    begins = all(len(prompt) > common and list(prompt[:common]) == probes[0][:common] for prompt in prompts)
+    return common if begins else 0
 
 
 def check_context(model: nn.Module, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -146,20 +174,15 @@ def decode_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def _by_transformers(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    picker: TokenPicker,
-    end_ids: list[int],
-    batch_size: int,
-    on_step: Callable[[], None] | None,
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: _Request
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (row, ids) from transformers' own generate, in batches padded on the left."""
+    prompts, end_ids, batch_size = request.prompts, list(request.end_ids), max(1, request.batch_size)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else end_ids[0]
     device = next(model.parameters()).device
-    for start in range(0, len(order), max(1, batch_size)):
-        rows = order[start : start + max(1, batch_size)]
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
         longest = max(len(prompts[row]) for row in rows)
         padding = [longest - len(prompts[row]) for row in rows]
         ids = [[pad] * count + list(prompts[row]) for row, count in zip(rows, padding, strict=True)]
@@ -169,8 +192,8 @@ def _by_transformers(
             output = generator.generate(
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
-                generation_config=_plain_config(picker.sampling.max_new_tokens, end_ids, pad),
-                logits_processor=LogitsProcessorList([_Picked(picker, rows, longest, on_step)]),
+                generation_config=_plain_config(request.picker.sampling.max_new_tokens, end_ids, pad),
+                logits_processor=LogitsProcessorList([_Picked(request.picker, rows, longest, request.on_step)]),
             )
         yield from zip(rows, output[:, longest:].tolist(), strict=True)
 

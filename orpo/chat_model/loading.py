@@ -139,7 +139,7 @@ def load_model(
     Args:
         model: The default model's name, a folder, a GGUF file or a Hub id.
         device: A torch device, or a name for `resolve_device`.
-        dtype: A torch dtype, or a name for `resolve_dtype`.
+        dtype: A torch dtype, or a name for `resolve_reply_dtype`.
         trust_remote_code: Run Python code that comes with the model.
         attention: The attention implementation, as transformers names it; `auto` is the model's own default.
         quantize: `4bit` keeps the weights of its linear layers in NF4 (QLoRA, arXiv 2305.14314, section 3).
@@ -147,7 +147,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     device = resolve_device(device) if isinstance(device, str) else device
-    dtype = resolve_dtype(dtype, device) if isinstance(dtype, str) else dtype
+    dtype = resolve_reply_dtype(dtype, device) if isinstance(dtype, str) else dtype
     source = locate_model(model)
     factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
     special: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
@@ -206,7 +206,7 @@ def load_with_adapter(
         model: The base model; None takes the one that the adapter was trained on.
         adapter: A folder with adapter_config.json and adapter_model.safetensors.
         device: A torch device, or a name for `resolve_device`.
-        dtype: A torch dtype, or a name for `resolve_dtype`.
+        dtype: A torch dtype, or a name for `resolve_reply_dtype`.
         trust_remote_code: Run Python code that comes with the base model.
         chat_template: A Jinja file that replaces the tokenizer's own template.
     """

@@ -1,8 +1,8 @@
 """Keys and values of many replies at once, each in a slot of its own, and the attention over them.
 
-A slot belongs to one reply until it ends and then to the next, so replies of any length keep all slots busy. What all
-prompts begin with is kept once, and every slot attends to it. Positions count from a prompt's own start: nothing is
-padded on the left.
+A slot belongs to one reply until it ends and then to the next, so replies of any length keep all slots busy. Nothing is
+padded on the left. What all prompts begin with is read once, and then either copied into every slot, which changes no
+number, or kept apart for all slots to attend to, which saves most of the memory traffic where it is long.
 
 transformers asks for an attention implementation by name and for a cache by two methods; ours are `orpo_slots` and
 `SlotCache`, so the models' own code computes everything else.
@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 IMPLEMENTATION: Final = "orpo_slots"
 
 _GROWTH: Final = 64  # tokens that a cache grows by: copying it costs one step in so many
+_QUERY_ROWS: Final = 32
 _UNSEEN: Final = -1e30  # finite, so that a slot that sees none of the shared beginning does not turn to NaN
 
 _current: "ContextVar[SlotCache]" = ContextVar("slot cache of this pass")
@@ -31,32 +32,48 @@ class SlotCache:
 
     def __init__(self, slots: int, device: torch.device) -> None:
         """Make a cache of empty slots; memory is taken as it is needed."""
-        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)
-        self.shared_length = 0
+        self.lengths = torch.zeros(slots, dtype=torch.long, device=device)  # of what each slot itself holds
+        self.begun = 0  # tokens of the common beginning
+        self._apart = False
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
-        self._shared: dict[int, tuple[Tensor, Tensor]] = {}
+        self._beginning: dict[int, tuple[Tensor, Tensor]] = {}
         self._filling: list[int] | None = None  # slots whose prompts are read in this pass; None: a token for each slot
         self._capacity = 0
         self._masks: dict[tuple[str, int], Tensor] = {}
 
+    @property
+    def places(self) -> Tensor:
+        """Return the position of each slot's next token."""
+        return self.lengths + self.begun if self._apart else self.lengths
+
     @contextmanager
-    def filling(self, slots: list[int], longest: int) -> Iterator[None]:
-        """In this block the model reads prompts [len(slots), longest] into these slots; without any, what all share."""
-        self._grow(longest if slots else 0)
-        self._filling = slots
-        self._masks.clear()
-        with _used(self):
+    def beginning(self, length: int, *, apart: bool) -> Iterator[None]:
+        """In this block the model reads what all prompts begin with, which may be padded to more than its length."""
+        self._filling = []
+        with self._used():
             yield
+        self._beginning = {layer: (k[:, :, :length], v[:, :, :length]) for layer, (k, v) in self._beginning.items()}
+        self.begun, self._apart = length, apart
+
+    @contextmanager
+    def filling(self, slots: list[int], lengths: list[int], padded: int) -> Iterator[None]:
+        """In this block the model reads prompts of these lengths, [len(slots), padded], into these slots."""
+        copied = 0 if self._apart else self.begun
+        self._grow(copied + padded)
+        self._filling = slots
+        with self._used():
+            yield
+        self.lengths[slots] = torch.tensor(lengths, device=self.lengths.device) + copied
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
         """In this block the model reads one token more for each slot."""
         self._grow(int(self.lengths.max()) + 1)
         self._filling = None
-        self._masks.clear()
-        with _used(self):
+        with self._used():
             yield
+        self.lengths += 1
 
     def keep(self, slots: list[int]) -> None:
         """Drop all slots but these, which are numbered anew in the order given."""
@@ -76,46 +93,68 @@ class SlotCache:
             self._values[layer_idx][rows, :, self.lengths] = values[:, :, 0]
             return self._keys[layer_idx], self._values[layer_idx]
         if not self._filling:
-            self._shared[layer_idx] = keys, values
+            self._beginning[layer_idx] = keys, values
             return keys, values
+        own = keys, values
+        if self.begun:
+            before = [part.expand(len(keys), -1, -1, -1) for part in self._beginning[layer_idx]]
+            keys, values = torch.cat([before[0], keys], dim=2), torch.cat([before[1], values], dim=2)
+        kept = own if self._apart else (keys, values)
         if layer_idx not in self._keys:
             shape = (len(self.lengths), keys.shape[1], self._capacity, keys.shape[3])
             self._keys[layer_idx] = keys.new_zeros(shape)  # zeros: memory that was never written could hold NaN
             self._values[layer_idx] = values.new_zeros((*shape[:3], values.shape[3]))
-        self._keys[layer_idx][self._filling, :, : keys.shape[2]] = keys
-        self._values[layer_idx][self._filling, :, : keys.shape[2]] = values
+        self._keys[layer_idx][self._filling, :, : kept[0].shape[2]] = kept[0]
+        self._values[layer_idx][self._filling, :, : kept[1].shape[2]] = kept[1]
         return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return how many tokens came before; models ask although positions are given."""
-        return self.shared_length
+        return self.begun
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, cap: float | None, window: int | None
     ) -> Tensor:
         """Return the attention's result [B, heads, T, size] for queries of the same shape."""
         if self._filling is not None:
-            if self.shared_length and self._filling:
-                count = len(key)
-                shared_key, shared_value = self._shared[layer]
-                key = torch.cat([shared_key.expand(count, -1, -1, -1), key], dim=2)
-                value = torch.cat([shared_value.expand(count, -1, -1, -1), value], dim=2)
             seen = self._seen_by_prompt(query.shape[2], key.shape[2], window)
             return _attend_once(query, key, value, seen, scale, cap)
         own, own_weight = _attend(query, key, value, self._seen_own(key, window, query.dtype), scale, cap)
-        if not self.shared_length:
+        if not self._apart:
             return own
-        # One product for all slots: [1, kv heads, slots * group, size] against the shared keys.
-        slots, heads, _, size = query.shape
-        shared_key, shared_value = self._shared[layer]
-        groups = shared_key.shape[1]
-        together = query.view(slots, groups, heads // groups, size).transpose(0, 1).reshape(1, groups, -1, size)
-        seen = self._seen_shared(heads // groups, window, query.dtype)
-        shared, shared_weight = _attend(together, shared_key, shared_value, seen, scale, cap)
-        shared = shared.view(groups, slots, -1, shared.shape[-1]).transpose(0, 1).reshape(own.shape)
-        shared_weight = shared_weight.view(groups, slots, -1).transpose(0, 1).reshape(own_weight.shape)
+        shared, shared_weight = self._attend_to_beginning(layer, query, scale, cap, window)
         share = torch.sigmoid(shared_weight - own_weight)[..., None]  # of the whole weight, from logs of the sums
         return torch.lerp(own.float(), shared.float(), share).to(own.dtype)
+
+    def _attend_to_beginning(
+        self, layer: int, query: Tensor, scale: float, cap: float | None, window: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Attend to what is kept once: the slots' queries in rows of 32, so that none depends on how many there are."""
+        key, value = self._beginning[layer]
+        slots, heads, _, size = query.shape
+        groups = key.shape[1]
+        rows = query.view(slots, groups, heads // groups, size).transpose(1, 2).reshape(-1, groups, size)
+        blocks = -(-len(rows) // _QUERY_ROWS)
+        rows = pad(rows, (0, 0, 0, 0, 0, blocks * _QUERY_ROWS - len(rows)))
+        together = rows.view(blocks, _QUERY_ROWS, groups, size).transpose(1, 2)
+        seen = self._seen_beginning(heads // groups, blocks, window, query.dtype)
+        result, log_sum = _attend(
+            together, key.expand(blocks, -1, -1, -1), value.expand(blocks, -1, -1, -1), seen, scale, cap
+        )
+        count = slots * (heads // groups)
+        result = result.transpose(1, 2).reshape(-1, groups, result.shape[-1])[:count]
+        log_sum = log_sum.transpose(1, 2).reshape(-1, groups)[:count]
+        result = result.view(slots, heads // groups, groups, -1).transpose(1, 2).reshape(slots, heads, 1, -1)
+        return result, log_sum.view(slots, heads // groups, groups).transpose(1, 2).reshape(slots, heads, 1)
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        self._masks.clear()
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
 
     def _grow(self, needed: int) -> None:
         if needed <= self._capacity:
@@ -148,26 +187,18 @@ class SlotCache:
             self._masks[name] = torch.where(seen, 0.0, _UNSEEN).to(dtype)[:, None, None]
         return self._masks[name]
 
-    def _seen_shared(self, group: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
-        """Return 0 for the shared keys that each slot sees, [1, 1, slots * group, keys]; None for all."""
+    def _seen_beginning(self, group: int, blocks: int, window: int | None, dtype: torch.dtype) -> Tensor | None:
+        """Return 0 for what each row of queries sees of the beginning, [blocks, 1, 32, keys]; None where it is all."""
         if window is None:
             return None
-        name = ("shared", window)
+        name = ("beginning", window)
         if name not in self._masks:
-            place = torch.arange(self.shared_length, device=self.lengths.device)
-            seen = place > self.lengths[:, None] + self.shared_length - window
-            mask = torch.where(seen, 0.0, _UNSEEN).to(dtype)
-            self._masks[name] = mask.repeat_interleave(group, dim=0)[None, None]
+            place = torch.arange(self.begun, device=self.lengths.device)
+            seen = place > self.places[:, None] - window
+            mask = torch.where(seen, 0.0, _UNSEEN).to(dtype).repeat_interleave(group, dim=0)
+            mask = pad(mask, (0, 0, 0, blocks * _QUERY_ROWS - len(mask)))
+            self._masks[name] = mask.view(blocks, 1, _QUERY_ROWS, -1)
         return self._masks[name]
-
-
-@contextmanager
-def _used(cache: SlotCache) -> Iterator[None]:
-    token = _current.set(cache)
-    try:
-        yield
-    finally:
-        _current.reset(token)
 
 
 def _attention(

@@ -25,7 +25,7 @@ class TokenPicker:
         """Draw every row's numbers in advance: [rows, max_new_tokens], on the CPU, so no device changes them."""
         self.sampling = sampling
         self._numbers: Tensor | None = None
-        if sampling.temperature > 0:
+        if sampling.temperature > 0 and row_keys:
             self._numbers = torch.stack([_draw(seed, key, sampling.max_new_tokens) for key in row_keys])
         self._reply_ids = torch.zeros(len(row_keys), sampling.max_new_tokens, dtype=torch.long)
 
