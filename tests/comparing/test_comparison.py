@@ -100,7 +100,7 @@ def test_rows_and_summary_hold_what_was_said(tiny: Any, tokenizer: Any) -> None:
     model = tiny.add_adapter(tiny.make_model(len(tokenizer)))
     counted: list[int] = []
     comparison = compare(model, tokenizer, PROMPTS, SAMPLING, seed=1, batch_size=2, on_batch=counted.append)
-    assert counted == [2, 1, 2, 1]
+    assert counted == [1] * 6
     rows = comparison.rows()
     assert [row["prompt_id"] for row in rows] == ["a", "b", "c"] and rows[0]["category"] == "small_talk"
     assert comparison.tuned is not None
