@@ -62,7 +62,12 @@ def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.Captur
     file = tmp_path / "pairs.jsonl"
     rows = [{"ask": "Hi", "good": "Yes 🎉", "bad": "No", "who": "Pirate.", "history": ["once upon a time"]}] * 2
     file.write_text("".join(json.dumps(row) + "\n" for row in (*rows, {**rows[0], "bad": None})), encoding="utf-8")
-    names = {"prompt_column": "ask", "chosen_column": "good", "rejected_column": "bad", "system_column": "who"}
+    names: dict[str, Any] = {
+        "prompt_column": "ask",
+        "chosen_column": "good",
+        "rejected_column": "bad",
+        "system_column": "who",
+    }
     with pytest.raises(InputError, match="bad is null in line 3"):
         read_checked_pairs(TrainSettings(data=str(file), **names))
     found = read_checked_pairs(TrainSettings(data=str(file), bad_rows="drop", **names))
