@@ -1,12 +1,14 @@
-"""Training steps side by side: TRL's trainer, TRL's with oneDNN products, this project's, and it with small rows.
+"""Training steps side by side: TRL's trainer and this project's, in fp32 and in bfloat16.
 
     uv run benchmarks/training_step.py            # the cases of docs/training_speed.md
-    uv run benchmarks/training_step.py --cases 135m-all-linear-fp32 --repetitions 7
-    uv run benchmarks/training_step.py --sweep    # the second table: cost against length, vocabulary, prompt share
+    uv run benchmarks/training_step.py --cases default-minimal --repetitions 7
+    uv run benchmarks/training_step.py --sweep    # cost against length, vocabulary and prompt share
 
-Models have random weights of the real shapes. A step is forward, backward, clipping and AdamW over one batch; the
-variants take turns, the first round is not counted, medians with minimum and maximum are shown. Memory is measured in
-a process of its own for each variant: the peak over what was resident once the model was loaded. The last line is JSON.
+`default` is the default model with pairs of 60 to 120 tokens made of the shipped examples: `minimal` pairs differ in
+their emojis only, `other` pairs have a reply to another prompt as the rejected one. The other shapes have random
+weights. A step is forward, backward, clipping and AdamW over one batch; the variants take turns, the first round is not
+counted, medians with minimum and maximum are shown. Losses are compared with TRL's in fp32. Memory is measured in a
+process of its own for each variant: the peak over what was resident once the model was loaded. The last line is JSON.
 """
 
 import argparse
@@ -20,20 +22,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 SHAPES: dict[str, dict[str, Any]] = {
-    # kind, vocabulary, hidden, MLP, layers, heads, key/value heads
-    "embedded": {"kind": "llama", "v": 8192, "h": 320, "m": 832, "layers": 6, "heads": 5, "kv": 5},
     "135m": {"kind": "llama", "v": 49152, "h": 576, "m": 1536, "layers": 30, "heads": 9, "kv": 3},
     "0.5b": {"kind": "qwen2", "v": 151936, "h": 896, "m": 4864, "layers": 24, "heads": 14, "kv": 2},
 }
-TARGETS = {"all-linear": ["all-linear"], "qv": ["q_proj", "v_proj"]}
-VARIANTS = ("trl", "trl_onednn", "fast", "fast_frugal")
-FRUGAL_TOKEN_BUDGET = 192  # about a pair at a time: the least memory without computing anything twice
+SHAPES["default"] = SHAPES["135m"]
+VARIANTS = {
+    # trainer, dtype of the model, --dtype
+    "trl_fp32": ("trl", "float32", "float32"),
+    "trl_bf16": ("trl", "bfloat16", "bfloat16"),
+    "fast_fp32": ("fast", "float32", "float32"),
+    "fast_auto": ("fast", "float32", "auto"),
+}
+TARGETS: dict[str, Any] = {"all-linear": "all-linear", "qv": ["q_proj", "v_proj"]}
 CLOCK: Callable[[], float] = time.perf_counter
 
 
@@ -42,24 +47,22 @@ class Case:
     """One row of the table."""
 
     shape: str
-    adapter: str
-    precision: str
-    batch: int = 4
+    pairs: str = "random"  # or minimal, other: of the shipped examples
+    adapter: str = "all-linear"
+    batch: int = 8
     repetitions: int = 7
 
     @property
     def name(self) -> str:
-        return f"{self.shape}-{self.adapter}-{self.precision}"
+        return f"{self.shape}-{self.pairs}" + ("" if self.adapter == "all-linear" else f"-{self.adapter}")
 
 
 CASES = [
-    Case("embedded", "all-linear", "fp32", batch=8),
-    Case("embedded", "qv", "fp32", batch=8),
-    Case("135m", "all-linear", "fp32"),
-    Case("135m", "qv", "fp32"),
-    Case("135m", "all-linear", "bf16"),
-    Case("135m", "all-linear", "autocast"),
-    Case("0.5b", "all-linear", "fp32", repetitions=3),
+    Case("default", "minimal"),
+    Case("default", "other"),
+    Case("135m", batch=4),
+    Case("135m", adapter="qv", batch=4),
+    Case("0.5b", batch=4, repetitions=3),
 ]
 
 
@@ -71,39 +74,81 @@ class BenchPair:
     row: int = 0
 
 
-def make_pairs(
-    count: int, vocabulary: int, lengths: tuple[int, int] = (16, 80), prompts: tuple[int, int] = (24, 96)
+def random_pairs(
+    count: int, vocabulary: int, replies: tuple[int, int] = (16, 80), prompts: tuple[int, int] = (24, 96)
 ) -> list[BenchPair]:
-    """Chat-like pairs: prompts of 24 to 96 tokens with their template, replies of 16 to 80."""
+    """Chat-like lengths: prompts of 24 to 96 tokens with their template, replies of 16 to 80."""
     draw = random.Random(7)
 
     def ids(low: int, high: int) -> list[int]:
         return [draw.randrange(3, vocabulary) for _ in range(draw.randint(low, high))]
 
-    return [BenchPair(ids(*prompts), ids(*lengths), ids(*lengths), row) for row in range(count)]
+    return [BenchPair(ids(*prompts), ids(*replies), ids(*replies), row) for row in range(count)]
 
 
-def make_model(shape: dict[str, Any], adapter: str, precision: str) -> Any:
+def example_pairs(count: int, kind: str) -> list[Any]:
+    """Pairs of the shipped examples that have emojis, between 60 and 120 tokens long."""
+    from orpo.chat_model.default_model import DEFAULT_MODEL
+    from orpo.chat_model.loading import load_tokenizer
+    from orpo.records.pairs import PreferencePair
+    from orpo.scoring.finding import find_emojis
+    from orpo.training.tokenization import tokenize_pairs
+
+    file = Path(__file__).parents[1] / "orpo" / "records" / "examples.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [(row["prompt"], row["reply"], without_emojis(row["reply"], find_emojis(row["reply"]))) for row in rows]
+    rows = [row for row in rows if row[1] != row[2]]
+    pairs = []
+    for number, (prompt, reply, plain) in enumerate(rows):
+        rejected = plain if kind == "minimal" else rows[(number + 7) % len(rows)][2]
+        better, worse = ([{"role": "assistant", "content": text}] for text in (reply, rejected))
+        pairs.append(PreferencePair(prompt, better, worse))
+    tokenized = tokenize_pairs(pairs, load_tokenizer(DEFAULT_MODEL), 512).pairs
+    fitting = [pair for pair in tokenized if 60 <= pair.longest <= 120]
+    return random.Random(7).sample(fitting, count)
+
+
+def without_emojis(text: str, spans: Any) -> str:
+    for span in reversed(list(spans)):
+        text = text[: span.start] + text[span.end :]
+    return " ".join(text.split())
+
+
+def pairs_of(case: Case) -> list[Any]:
+    if case.pairs == "random":
+        return random_pairs(case.batch, SHAPES[case.shape]["v"])
+    return example_pairs(case.batch, case.pairs)
+
+
+def make_model(case: Case, dtype: str) -> Any:
+    """A model with an adapter that already does something: B = 0 would hide half of the gradients."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        shape["kind"], vocab_size=shape["v"], hidden_size=shape["h"], intermediate_size=shape["m"],
-        num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], num_key_value_heads=shape["kv"],
-        tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2, max_position_embeddings=2048,
-    )  # fmt: skip
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    rank = 16 if adapter == "all-linear" else 8
-    targets = "all-linear" if adapter == "all-linear" else TARGETS[adapter]
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
-    peft_model = get_peft_model(model, lora)
+    if case.shape == "default":
+        from orpo.chat_model.default_model import DEFAULT_MODEL
+        from orpo.chat_model.loading import load_model
+
+        model = load_model(DEFAULT_MODEL, device="cpu", dtype="float32")
+    else:
+        shape = SHAPES[case.shape]
+        config = AutoConfig.for_model(
+            shape["kind"], vocab_size=shape["v"], hidden_size=shape["h"], intermediate_size=shape["m"],
+            num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], num_key_value_heads=shape["kv"],
+            tie_word_embeddings=True, pad_token_id=0, bos_token_id=1, eos_token_id=2, max_position_embeddings=2048,
+        )  # fmt: skip
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    lora = LoraConfig(
+        r=16, lora_alpha=32, lora_dropout=0.0, target_modules=TARGETS[case.adapter], task_type="CAUSAL_LM"
+    )
+    peft_model = get_peft_model(model.to(getattr(torch, dtype)), lora)
+    torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in peft_model.named_parameters():
-            if "lora_B" in name:  # zeros would hide half of the gradients
-                weight.copy_(0.02 * torch.randn_like(weight))
+            if "lora_B" in name:
+                weight.copy_(0.01 * torch.randn(weight.shape))
     return peft_model
 
 
@@ -118,133 +163,104 @@ def make_tokenizer() -> Any:
 class Stepper:
     """One variant: a trainer and a batch, ready to do steps."""
 
-    def __init__(self, variant: str, case: Case, model: Any, pairs: list[BenchPair]) -> None:
-        import torch
-
-        from orpo.training import trl_trainer
-        from orpo.training.fast import trainer as fast_trainer
+    def __init__(self, variant: str, case: Case, pairs: list[Any]) -> None:
+        from orpo.command.settings import build_settings
         from orpo.training.settings import TrainSettings
 
-        self.variant, self.case = variant, case
-        settings = TrainSettings(
-            nll="prompt_and_completion",
-            batch_size=case.batch,
-            device="cpu",
-            eval_share=0.0,
-            learning_rate=1e-6,
-            token_budget=FRUGAL_TOKEN_BUDGET if variant == "fast_frugal" else None,
-        )
-        builder = fast_trainer if variant.startswith("fast") else trl_trainer
-        folder = Path(tempfile.mkdtemp())
-        self.trainer = builder.build_trainer(model, make_tokenizer(), pairs, [], settings, folder, [])
+        builder, dtype, flag = VARIANTS[variant]
+        self.model = make_model(case, dtype)
+        values = {"nll": "prompt_and_completion", "batch_size": case.batch, "device": "cpu", "eval_share": 0.0}
+        settings = build_settings(TrainSettings, {**values, "learning_rate": 1e-6, "dtype": flag})
+        if builder == "fast":
+            from orpo.training.fast.trainer import build_trainer as build
+        else:
+            from orpo.training.trl_trainer import build_trainer as build
+        parts: Any = (self.model, make_tokenizer(), pairs, [], settings, Path(tempfile.mkdtemp()), [])
+        self.trainer: Any = build(*parts, learning_rate=1e-6)
         self.trainer.state.max_steps = 1000
         self.trainer.current_gradient_accumulation_steps = 1
         self.trainer.create_optimizer()
-        self.model = model
         self.batch = next(iter(self.trainer.get_train_dataloader()))
-        self.autocast: Callable[[], Any] = (
-            (lambda: torch.autocast("cpu", torch.bfloat16)) if case.precision == "autocast" else nullcontext
-        )
 
     def step(self, update: bool = True) -> tuple[float, float]:
         """Return (seconds, loss)."""
         import torch
 
-        set_fp32_precision("ieee" if self.variant == "trl_onednn" else "none")
         begun = CLOCK()
-        with self.autocast():
-            loss = self.trainer.training_step(self.model, self.batch)
+        loss = self.trainer.training_step(self.model, self.batch)
         if update:
             torch.nn.utils.clip_grad_norm_([p for p in self.model.parameters() if p.grad is not None], 1.0)
             self.trainer.optimizer.step()
             self.model.zero_grad()
-        return CLOCK() - begun, float(loss)
+        return CLOCK() - begun, float(loss.detach())
 
 
-def compare(case: Case, pairs: list[BenchPair]) -> dict[str, Any]:
-    """Time the variants in turns on copies of one model; compare loss and gradients first."""
-    import copy
-
-    shape = SHAPES[case.shape]
-    models = {"trl": make_model(shape, case.adapter, case.precision)}
-    models["fast"] = copy.deepcopy(models["trl"])  # a trainer's two variants share a model
-    steppers = {name: Stepper(name, case, models[name.split("_")[0]], pairs) for name in VARIANTS}
-    _, their_loss = steppers["trl"].step(update=False)
-    _, our_loss = steppers["fast"].step(update=False)
-    difference = gradient_difference(models["fast"], models["trl"])
-    for model in models.values():
-        model.zero_grad()
+def compare(case: Case, pairs: list[Any]) -> dict[str, Any]:
+    """Time the variants in turns; compare losses and gradients first."""
+    steppers = {name: Stepper(name, case, pairs) for name in VARIANTS}
+    losses = {name: stepper.step(update=False)[1] for name, stepper in steppers.items()}
+    reference = {
+        name: p.grad.float() for name, p in steppers["trl_fp32"].model.named_parameters() if p.grad is not None
+    }
+    differences = {name: gradient_difference(one.model, reference) for name, one in steppers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for number in range(case.repetitions + 1):
         for name, stepper in steppers.items():
+            if not number:
+                stepper.model.zero_grad()
             taken = stepper.step()[0]
             if number:  # the first round warms up, and makes AdamW's state
                 seconds[name].append(taken)
-    work = needed_work(case, pairs)
     return {
+        **asdict(case),
         "case": case.name,
-        "batch": case.batch,
-        "repetitions": case.repetitions,
-        "loss": their_loss,
-        "loss_difference": abs(our_loss - their_loss),
-        "gradient_difference": difference,
+        "losses": losses,
+        "gradient_differences": differences,
         "seconds": {n: [statistics.median(s), min(s), max(s)] for n, s in seconds.items()},
-        "needed_gflop": work / 1e9,
+        "needed_gflop": needed_work(case, pairs) / 1e9,
+        "load": Path("/proc/loadavg").read_text().split()[:3] if Path("/proc/loadavg").exists() else [],
     }
 
 
-def gradient_difference(ours: Any, theirs: Any) -> float:
-    """Return the largest relative difference of a parameter's gradient, by norm."""
-    reference = dict(theirs.named_parameters())
-    worst = 0.0
-    for name, weight in ours.named_parameters():
-        if weight.grad is not None:
-            grad = reference[name].grad.float()
-            worst = max(worst, float((weight.grad.float() - grad).norm() / grad.norm()))
-    return worst
+def gradient_difference(model: Any, reference: dict[str, Any]) -> float:
+    """Return the norm of the difference of all gradients over the norm of the reference's."""
+    own = {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
+    away = sum(float((own[name] - grad).square().sum()) for name, grad in reference.items())
+    return float((away / sum(float(grad.square().sum()) for grad in reference.values())) ** 0.5)
 
 
-def needed_work(case: Case, pairs: list[BenchPair]) -> float:
-    """Count the operations that a step needs: each prompt once, logits where a loss looks, no padding, no attention.
+def needed_work(case: Case, pairs: list[Any]) -> float:
+    """Count the operations that a step needs: what replies share once, logits where a loss looks, no attention.
 
     Frozen products count twice (forward, gradient to the input): 2 + 2 operations a weight and token.
     """
+    from orpo.training.fast.packing import ReplyGroup, pack_replies
+
     shape = SHAPES[case.shape]
     size = shape["h"] // shape["heads"]
     layer = shape["h"] * (2 * shape["h"] + 2 * size * shape["kv"]) + 3 * shape["h"] * shape["m"]
-    tokens = sum(len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) - 2 for p in pairs)
-    places = sum(len(p.prompt_ids) - 1 + len(p.chosen_ids) + len(p.rejected_ids) for p in pairs)
+    groups = [ReplyGroup(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs]
+    row = pack_replies(groups, layout="shared", nll_on_prompt=True)
+    tokens, places = row.input_ids.shape[1], len(row.targets)
     return 4.0 * (layer * shape["layers"] * tokens + shape["v"] * shape["h"] * places)
 
 
-def set_fp32_precision(precision: str) -> None:
-    import torch
-
-    backend: Any = torch.backends.mkldnn  # torch's stubs lack its `matmul`
-    backend.matmul.fp32_precision = precision
-
-
-def matmul_peak(precision: str) -> float:
+def matmul_peak(dtype: str) -> float:
     """Return the best measured rate of products of 1024 x 1024 and larger, in operations per second."""
     import torch
 
-    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     best = 0.0
-    for setting in ("none", "ieee"):
-        set_fp32_precision(setting)
-        a, b = torch.randn(1024, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-        for _ in range(6):
-            begun = CLOCK()
-            _ = a @ b
-            best = max(best, 2.0 * 1024 * 2048 * 2048 / (CLOCK() - begun))
-    set_fp32_precision("none")
+    a, b = (torch.randn(*size).to(getattr(torch, dtype)) for size in ((1024, 2048), (2048, 2048)))
+    for _ in range(8):
+        begun = CLOCK()
+        _ = a @ b
+        best = max(best, 2.0 * 1024 * 2048 * 2048 / (CLOCK() - begun))
     return best
 
 
 def memory_of(variant: str, case: Case) -> float:
     """Return the peak of a step over what was resident once the model was loaded, in MB; in a process of its own."""
-    pairs = make_pairs(case.batch, SHAPES[case.shape]["v"])
-    stepper = Stepper(variant, case, make_model(SHAPES[case.shape], case.adapter, case.precision), pairs)
+    stepper = Stepper(variant, case, pairs_of(case))
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
@@ -266,41 +282,42 @@ def run_apart(*arguments: str) -> Any:
 
 
 def sweep(repetitions: int) -> list[dict[str, Any]]:
-    """Measure the embedded shape at several lengths, vocabularies and prompt shares; TRL with oneDNN against ours."""
-    rows = []
-    plain: dict[str, Any] = {"vocabulary": 8192, "lengths": (32, 32), "prompts": (32, 32)}
+    """Measure a small shape at several lengths, vocabularies and prompt shares."""
+    small = {"kind": "llama", "v": 8192, "h": 320, "m": 832, "layers": 6, "heads": 5, "kv": 5}
+    plain: dict[str, Any] = {"vocabulary": 8192, "replies": (32, 32), "prompts": (32, 32)}
     changes: list[dict[str, Any]] = [
         {},
-        *({"lengths": (n, n), "prompts": (n, n)} for n in (16, 64, 128, 256)),
+        *({"replies": (n, n), "prompts": (n, n)} for n in (16, 64, 128, 256)),
         *({"vocabulary": v} for v in (2048, 32768, 131072)),
         *({"prompts": (n, n)} for n in (8, 128, 256)),
     ]
+    rows = []
     for change in changes:
         now = {**plain, **change}
-        SHAPES["sweep"] = {**SHAPES["embedded"], "v": now["vocabulary"]}
-        pairs = make_pairs(4, now["vocabulary"], now["lengths"], now["prompts"])
-        row = compare(Case("sweep", "all-linear", "fp32", batch=4, repetitions=repetitions), pairs)
+        SHAPES["sweep"] = {**small, "v": now["vocabulary"]}
+        pairs = random_pairs(4, now["vocabulary"], now["replies"], now["prompts"])
+        row = compare(Case("sweep", batch=4, repetitions=repetitions), pairs)
         rows.append({**{k: v if isinstance(v, int) else v[0] for k, v in now.items()}, "seconds": row["seconds"]})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    columns = "".join(f" {name:>22}" for name in VARIANTS)
-    print(f"{'case':26}{columns}  vs TRL  vs oneDNN  loss diff  grad diff  of peak")
+    """Print a table for each case."""
     for row in rows:
-        median = {name: values[0] for name, values in row["seconds"].items()}
-        shown = [f"{v[0]:.2f} s ({v[1]:.2f}-{v[2]:.2f})" for v in row["seconds"].values()]
-        share = row["needed_gflop"] * 1e9 / median["fast"] / row["peak_flops"]
-        print(
-            f"{row['case']:26}{''.join(f' {time:>22}' for time in shown)}  {median['trl'] / median['fast']:5.2f}x"
-            f"  {median['trl_onednn'] / median['fast']:7.2f}x  {row['loss_difference']:9.1e}"
-            f"  {row['gradient_difference']:9.1e}  {share:6.0%}"
-        )
-        if "memory_mb" in row:
-            told = ", ".join(f"{name} {value:.0f} MB" for name, value in row["memory_mb"].items())
-            print(f"{'':26} peak over the loaded model: {told}")
+        print(f"{row['case']}, batch {row['batch']}, load {' '.join(row['load'])}")
+        print("  variant          seconds (min-max)  to TRL, same numbers  of peak  loss off  gradient off")
+        for name, (median, low, high) in row["seconds"].items():
+            peer = "trl_fp32" if name.endswith("fp32") else "trl_bf16"
+            peak = row["peaks"]["float32" if name.endswith("fp32") else "bfloat16"]
+            ratio = row["seconds"][peer][0] / median
+            share = row["needed_gflop"] * 1e9 / median / peak
+            off = row["losses"][name] - row["losses"]["trl_fp32"]
+            memory = f" {row['memory_mb'][name]:6.0f} MB over the model" if "memory_mb" in row else ""
+            print(
+                f"  {name:11} {f'{median:.2f} ({low:.2f}-{high:.2f})':>22} {ratio:20.2f}x {share:8.0%} {off:+9.1e}"
+                f" {row['gradient_differences'][name]:13.1e}{memory}"
+            )
 
 
 def main() -> None:
@@ -308,15 +325,10 @@ def main() -> None:
     names = [case.name for case in CASES]
     parser.add_argument("--cases", nargs="*", default=names, choices=names)
     parser.add_argument("--repetitions", type=int, help="rounds of each case (default: 7, and 3 for the 0.5B shape)")
-    parser.add_argument("--batch", type=int, help="pairs of a step (default: 4, and 8 for the embedded shape)")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory measurements out")
     parser.add_argument("--sweep", action="store_true", help="the table of lengths, vocabularies and prompt shares")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--cpu-clock",
-        action="store_true",
-        help="count the process's CPU seconds, all threads together: rough figures from a machine that is not idle",
-    )
+    parser.add_argument("--cpu-clock", action="store_true", help="count CPU seconds: rough, for a machine under load")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -327,11 +339,6 @@ def main() -> None:
         global CLOCK
         CLOCK = time.process_time
     cases = [case for case in CASES if case.name in given.cases]
-    if given.repetitions or given.batch:
-        cases = [
-            Case(c.shape, c.adapter, c.precision, given.batch or c.batch, given.repetitions or c.repetitions)
-            for c in cases
-        ]
     if given.memory_of:
         print(json.dumps(memory_of(given.memory_of, cases[0])))
         return
@@ -339,25 +346,21 @@ def main() -> None:
         print(json.dumps({"sweep": sweep(given.repetitions or 7), "threads": given.threads}))
         return
     if given.apart:
-        case = cases[0]
-        row = compare(case, make_pairs(case.batch, SHAPES[case.shape]["v"]))
-        print(json.dumps({**row, "peak_flops": matmul_peak(case.precision)}))
+        case = Case(**{**asdict(cases[0]), "repetitions": given.repetitions or cases[0].repetitions})
+        row = compare(case, pairs_of(case))
+        print(json.dumps({**row, "peaks": {dtype: matmul_peak(dtype) for dtype in ("float32", "bfloat16")}}))
         return
     rows = []
+    clock = ["--cpu-clock"] if given.cpu_clock else []
     for case in cases:
-        same = ["--cases", case.name, "--threads", str(given.threads), "--batch", str(case.batch)]
-        same += ["--cpu-clock"] if given.cpu_clock else []
-        row = run_apart("--apart", "--repetitions", str(case.repetitions), *same)
-        if not given.no_memory:
-            row["memory_mb"] = {v: run_apart("--memory-of", v, *same) for v in VARIANTS}
+        same = ["--cases", case.name, "--threads", str(given.threads), *clock]
+        rounds = ["--repetitions", str(given.repetitions)] if given.repetitions else []
+        row = run_apart(*same, *rounds, "--apart")
+        if not given.no_memory and Path("/proc/self/clear_refs").exists():
+            row["memory_mb"] = {name: run_apart(*same, "--memory-of", name) for name in VARIANTS}
         rows.append(row)
-        show(rows[-1:])
-        print(end="", flush=True)
-    print()
-    show(rows)
-    print(
-        json.dumps({"threads": given.threads, "cpu_clock": given.cpu_clock, "torch": torch.__version__, "rows": rows})
-    )
+        show([row])
+    print(json.dumps({"cases": rows, "threads": given.threads, "torch": torch.__version__}))
 
 
 if __name__ == "__main__":

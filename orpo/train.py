@@ -1,8 +1,9 @@
-"""Train a LoRA adapter on preference pairs with ORPO: preference pairs -> adapter, with TensorBoard beside it.
+"""Train a LoRA adapter on preference pairs with ORPO or another method: pairs -> adapter, with TensorBoard beside it.
 
     uv run orpo/train.py
     uv run orpo/train.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --out trained/qwen
     uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
+    uv run orpo/train.py --method dpo
     uv run orpo/train.py --estimate
 
 Without arguments it trains the default model on what generate.py wrote, into trained/SmolLM2-135M-Instruct-orpo, where
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
     lines = [
         f"pairs        {counts['train']} to train on, {counts['evaluation']} to evaluate on, of {counts['pairs']}",
         f"steps        {counts['steps']} in {result.wall_seconds:.0f} s" + (f", {speed:.0f} tokens/s" if speed else ""),
+        f"verdict      {result.verdict}",
         f"adapter      {result.folder}",
         f"TensorBoard  {result.folder / TENSORBOARD_FOLDER}",
     ]

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.generation import context_length
-from orpo.chat_model.loading import adapter_base_name
+from orpo.chat_model.loading import adapter_base_name, attach_adapter
 from orpo.command.errors import InputError, ModelError, SettingsError
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
@@ -17,7 +19,7 @@ _ALL_LINEAR = "all-linear"
 _MOST_NAMES = 12
 
 
-def add_adapter(base: Any, settings: TrainSettings) -> Any:
+def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
     """Return the base model with a fresh LoRA adapter (W' = W + alpha/r * B A), of which only A and B are trained."""
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
@@ -25,11 +27,11 @@ def add_adapter(base: Any, settings: TrainSettings) -> Any:
     if getattr(base, "is_loaded_in_4bit", False):  # norms in fp32, frozen weights
         prepare: Any = prepare_model_for_kbit_training  # untyped in peft
         base = prepare(base, use_gradient_checkpointing=False)  # Trainer switches it on
-    targets: str | list[str] = list(settings.lora_targets)
+    targets: str | list[str] = list(settings.lora.targets)
     config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
+        r=settings.lora.rank,
+        lora_alpha=settings.lora.alpha,
+        lora_dropout=settings.lora.dropout,
         target_modules=_ALL_LINEAR if targets == [_ALL_LINEAR] else targets,
         task_type=TaskType.CAUSAL_LM,
     )
@@ -38,12 +40,42 @@ def add_adapter(base: Any, settings: TrainSettings) -> Any:
     except ValueError as problem:
         names = sorted({name.rsplit(".", 1)[-1] for name, part in base.named_modules() if isinstance(part, nn.Linear)})
         raise SettingsError(
-            f"--lora-targets {' '.join(settings.lora_targets)}: does not fit the model ({_first_line(problem)}); its "
+            f"--lora-targets {' '.join(settings.lora.targets)}: does not fit the model ({_first_line(problem)}); its "
             f"linear layers are {', '.join(names[:_MOST_NAMES])}"
         ) from problem
-    if settings.gradient_checkpointing:
+    if settings.compute.gradient_checkpointing:
         model.enable_input_require_grads()  # else no gradient passes through the frozen embeddings
-    return model
+    return cast(PeftModel, model)
+
+
+def continue_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
+    """Return the base model with the adapter of an earlier run, to be trained further."""
+    assert settings.from_adapter is not None
+    switch_dropout_off(base)
+    model = attach_adapter(base, settings.from_adapter)
+    for name, weight in model.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            weight.requires_grad_(True)
+            if not bool(weight.isfinite().all()):
+                raise ModelError("holds numbers that are not finite; take another adapter", setting="from_adapter")
+    for config in model.peft_config.values():
+        config.inference_mode = False
+    if settings.compute.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return cast(PeftModel, model)
+
+
+def starting_model(settings: TrainSettings) -> str:
+    """Return the base model's name: the one given, or that of the adapter that is trained further."""
+    if settings.from_adapter is None:
+        return settings.model
+    name = adapter_base_name(settings.from_adapter)
+    if settings.model not in (DEFAULT_MODEL, name):
+        raise InputError(
+            f"{settings.from_adapter}: was trained on {name}, not on {settings.model}; leave the model out",
+            setting="from_adapter",
+        )
+    return name
 
 
 def switch_dropout_off(model: nn.Module) -> None:
@@ -55,9 +87,9 @@ def switch_dropout_off(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def check_fit(model: Any, tokenizer: Any, pairs: list[TokenizedPair]) -> None:
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[TokenizedPair]) -> None:
     """Raise where the pairs do not fit the model: ids beyond its vocabulary, or more tokens than it can hold."""
-    size = model.get_input_embeddings().weight.shape[0]
+    size = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
     highest = max(max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids) for pair in pairs)
     if highest >= size:
         raise ModelError(f"the tokenizer ({len(tokenizer)} entries) does not fit the model, which has {size}")
@@ -65,13 +97,18 @@ def check_fit(model: Any, tokenizer: Any, pairs: list[TokenizedPair]) -> None:
     longest = max(pairs, key=lambda pair: pair.longest)
     if limit and longest.longest > limit:
         raise InputError(
-            f"row {longest.row} has {longest.longest} tokens, and the model's context holds {limit}; give --max-length "
-            f"{limit} or less"
+            f"row {longest.row} has {longest.longest} tokens, and the model's context holds {limit}; allow "
+            f"{limit} or less with the length limit"
         )
 
 
 def save_adapter(
-    model: Any, tokenizer: Any, folder: Path, settings: TrainSettings, *, weights: dict[str, Any] | None = None
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    settings: TrainSettings,
+    *,
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it.
 
@@ -93,8 +130,9 @@ def save_adapter(
 
 def base_model_name(settings: TrainSettings) -> str:
     """Return the base model's name as an adapter records it: a folder as its full path."""
-    folder = Path(settings.model).expanduser()
-    return str(folder.resolve()) if settings.model != DEFAULT_MODEL and folder.exists() else settings.model
+    name = starting_model(settings)
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name != DEFAULT_MODEL and folder.exists() else name
 
 
 def _first_line(problem: BaseException) -> str:

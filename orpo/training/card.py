@@ -15,7 +15,9 @@ _ROWS = (
     ("log_odds_chosen", "log odds ratio"),
     ("rewards/margins", "reward margin"),
     ("rewards/accuracies", "chosen preferred"),
+    ("logps/chosen", "log-probability of a chosen token"),
     ("eval_loss", "evaluation loss"),
+    ("eval_logps/chosen", "evaluation, log-probability of a chosen token"),
     ("eval_rewards/margins", "evaluation margin"),
     ("eval_rewards/accuracies", "evaluation, chosen preferred"),
     ("replies/emoji_rate", "replies with an emoji"),
@@ -54,23 +56,22 @@ def summary_rows(metrics: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, Any], counts: dict[str, Any]) -> None:
+def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
     base = base_model_name(settings)
     is_hub_id = "/" in base and not Path(base).is_absolute()
-    header = ["---", "library_name: peft", "tags: [orpo, lora, emoji, preference-optimisation]"]
+    header = ["---", "library_name: peft", f"tags: [{settings.objective.method}, lora, emoji, preference-optimisation]"]
     header += [f"base_model: {base}"] if is_hub_id else []
     table = ["| measured | first | last |", "|---|---|---|"]
     table += [f"| {' | '.join(row)} |" for row in summary_rows(metrics)]
     trained_with = [
-        f"- {counts['train']} pairs to train on, {counts['evaluation']} to evaluate on, {counts['steps']} steps of "
-        f"{settings.batch_size * settings.gradient_accumulation_steps} pairs",
-        f"- LoRA rank {settings.lora_rank}, alpha {settings.lora_alpha}, dropout {settings.lora_dropout:g}, on "
-        f"{' '.join(settings.lora_targets)}",
-        f"- ORPO (Hong, Lee & Thorne 2024, arXiv 2403.07691), beta (the paper's lambda) {settings.beta:g}, likelihood "
-        f"over {settings.nll.replace('_', ' ')}",
-        f"- learning rate {settings.peak_learning_rate:g}, {settings.schedule}, {settings.warmup_share:.0%} warm-up, "
-        f"seed {settings.seed}",
+        f"- {facts['train']} pairs to train on, {facts['evaluation']} to evaluate on, {facts['steps']} steps of "
+        f"{settings.optimiser.batch_size * settings.optimiser.gradient_accumulation_steps} pairs",
+        f"- LoRA rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}, on "
+        f"{' '.join(settings.lora.targets)}",
+        f"- {_method_line(settings)}",
+        f"- learning rate {facts['learning_rate']['value']:.3g} ({facts['learning_rate']['source']}), "
+        f"{settings.optimiser.schedule}, {settings.optimiser.warmup_share:.0%} warm-up, seed {settings.seed}",
     ]
     lines = [
         *header,
@@ -85,6 +86,8 @@ def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, A
         *trained_with,
         "",
         "## Result",
+        "",
+        f"{facts['verdict'].capitalize()}.",
         "",
         *table,
         "",
@@ -101,6 +104,14 @@ def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, A
         "",
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _method_line(settings: TrainSettings) -> str:
+    method = settings.objective
+    line = method.about.title + (f", beta {method.strength:g}" if method.about.beta is not None else "")
+    if "nll" in method.about.reads:
+        line += f", likelihood over {'prompt and completion' if method.nll_on_prompt else 'the completion'}"
+    return line
 
 
 def _number(key: str, value: float) -> str:

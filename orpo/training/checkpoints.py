@@ -1,5 +1,6 @@
-"""Finding the checkpoint to go on from, and refusing to go on with another run than the one that stopped."""
+"""Sealing checkpoints, finding the one to go on from, and refusing to go on with another run."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ from orpo.command.settings import settings_as_dict
 from orpo.training.settings import TrainSettings
 
 SETTINGS_NAME = "settings.json"
+
+_SEAL = "whole.json"
 
 # What Trainer needs to go on; trainer_state.json is written last.
 _NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
@@ -28,10 +31,10 @@ _FREE = frozenset(
         "keep_checkpoints",
         "logging_steps",
         "max_new_tokens",
-        "onednn",
         "out",
         "overwrite",
         "resume",
+        "reward_beta",
         "reward_pairs",
         "save_steps",
         "scorer",
@@ -40,18 +43,26 @@ _FREE = frozenset(
 )
 
 
-def newest_whole_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint that was written to its end; remains of a later one, cut off by a crash, are removed.
+def seal_checkpoint(checkpoint: Path) -> None:
+    """Write the size and hash of every file: damage that comes later, or a cut file, is then seen."""
+    files = {path.relative_to(checkpoint).as_posix(): _mark(path) for path in _files(checkpoint)}
+    write_whole(checkpoint / _SEAL, json.dumps(files, indent=2) + "\n")
+
+
+def newest_whole_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the last checkpoint that is whole, and the names of later ones that are not, which are removed.
 
     Only folders that Trainer named are looked at.
     """
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    damaged: list[str] = []
     for path in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         if _is_whole(path):
-            return path
+            return path, damaged
+        damaged.append(path.name)
         if is_main_process():  # Trainer would count it as the newest, and delete a whole one in its stead
             shutil.rmtree(path)
-    return None
+    return None, damaged
 
 
 def remember_settings(folder: Path, settings: TrainSettings, fingerprint: str) -> None:
@@ -66,9 +77,14 @@ def remember_settings(folder: Path, settings: TrainSettings, fingerprint: str) -
 
 def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> None:
     """Raise InputError where the unfinished run had other settings or data: going on would mix two runs."""
+    if not (folder / SETTINGS_NAME).exists():
+        return  # stopped before it was written: there is nothing to go on with either
     remembered = _read_json(folder / SETTINGS_NAME)
     if remembered is None:
-        return
+        raise InputError(
+            f"{folder / SETTINGS_NAME} is damaged, so nobody can say whether this is the same run; start again with "
+            "--overwrite"
+        )
     if remembered.get("data_fingerprint") != fingerprint:
         raise InputError(
             f"--resume: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
@@ -86,14 +102,31 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
         told = ", ".join(
             f"--{name.replace('_', '-')} {_shown(then[name])} (now {_shown(now[name])})" for name in changed
         )
-        raise InputError(f"--resume: the run in {folder} was started with {told}; give the same, or --overwrite")
+        raise InputError(f"--resume: the run in {folder} was started with {told}; pass the same, or --overwrite")
 
 
 def _is_whole(checkpoint: Path) -> bool:
+    if (checkpoint / _SEAL).exists():
+        sealed = _read_json(checkpoint / _SEAL)
+        return bool(sealed) and all(_is_as_sealed(checkpoint / name, mark) for name, mark in (sealed or {}).items())
+    # Not sealed yet, by a kill within a second: trainer_state.json is the last thing that Trainer writes.
     if not _read_json(checkpoint / _NEEDED[-1]):
         return False
     plain = all((checkpoint / name).is_file() for name in _NEEDED)
     return plain or any(True for pattern in _OF_SHARDED for _ in checkpoint.glob(pattern))
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
+
+
+def _is_as_sealed(file: Path, mark: Any) -> bool:
+    return file.is_file() and file.stat().st_size == mark[0] and _mark(file) == mark
+
+
+def _mark(file: Path) -> list[Any]:
+    with file.open("rb") as content:
+        return [file.stat().st_size, hashlib.file_digest(content, "blake2b").hexdigest()[:32]]
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -60,10 +60,14 @@ def prepare_data(
 ) -> TrainingData:
     """Tokenize the pairs and split them into training and evaluation."""
     tokenized = tokenize_pairs(
-        pairs, tokenizer, settings.max_length, settings.max_prompt_length, settings.length_policy
+        pairs,
+        tokenizer,
+        settings.lengths.max_length,
+        settings.lengths.max_prompt_length,
+        settings.lengths.length_policy,
     )
     keys = [prompt_key(one.pair.prompt) for one in tokenized.pairs]
-    train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.eval_share, settings.seed)
+    train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.watch.eval_share, settings.seed)
     said = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
     return TrainingData(pairs, tokenized, train, evaluation, fingerprint_rows(said))
 
@@ -88,19 +92,19 @@ def prompt_key(messages: Messages) -> str:
 
 def held_out_conversations(settings: TrainSettings, trained_on: Sequence[PreferencePair]) -> list[Messages]:
     """Return the prompts to answer at each evaluation, without those that the pairs contain."""
-    if settings.eval_prompt_count == 0:
+    if settings.watch.eval_prompt_count == 0:
         return []
-    if settings.eval_prompts == EMBEDDED:
+    if settings.watch.eval_prompts == EMBEDDED:
         prompts = embedded_prompts(HELD_OUT)
     else:
-        prompts = read_prompts(settings.eval_prompts, setting="eval_prompts").prompts
+        prompts = read_prompts(settings.watch.eval_prompts, setting="eval_prompts").prompts
     seen = {prompt_key(pair.prompt) for pair in trained_on}
     unseen = [talk for talk in (prompt.conversation() for prompt in prompts) if prompt_key(talk) not in seen]
     if not unseen:
         raise InputError(
-            f"{settings.eval_prompts}: the preference pairs contain every one of these prompts; name others, or ask "
-            "for none",
+            f"{settings.watch.eval_prompts}: the preference pairs contain every one of these prompts; name "
+            "others, or ask for none",
             setting="eval_prompts",
         )
     random.Random(settings.seed).shuffle(unseen)
-    return unseen[: settings.eval_prompt_count]
+    return unseen[: settings.watch.eval_prompt_count]

@@ -1,14 +1,15 @@
-"""The ORPO loss as pure functions (Hong, Lee & Thorne 2024, arXiv 2403.07691, equations 4 to 7).
+"""Preference losses as pure functions of the log-probabilities of whole replies, each with its paper and equation.
 
-With the length-normalised log P(y|x) = (1/|y|) sum_t log p(y_t | x, y_<t) and odds(y|x) = P / (1 - P):
+For a prompt x and a reply y the functions take one of these numbers, of shape (pairs,) and any dtype:
 
-    L = L_NLL(chosen) + beta * L_OR,    L_OR = -log sigmoid(log odds(chosen|x) - log odds(rejected|x))
+    sum     log pi(y|x) = sum_t log p(y_t | x, y_<t)
+    mean    log pi(y|x) / |y|
+    ratio   log pi(y|x) - log pi_ref(y|x), where the reference is the model without its adapter
 
-beta is the paper's lambda. No reference model takes part. Whatever the dtype of the log-probabilities, everything here
-is computed in fp32.
+and return the loss of each pair, (pairs,), in fp32. The chosen reply is y_w, the rejected one y_l. `logsigmoid` and the
+clamped `log1mexp` keep values and gradients finite for any log-probabilities, up to replies of probability 1.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -41,50 +42,69 @@ def log_odds(mean_log_probs: Tensor) -> Tensor:
     return log_p - log1mexp(log_p)
 
 
-@dataclass(frozen=True)
-class OrpoTerms:
-    """The loss of one batch and what is worth logging about it; all but `loss` without a gradient."""
-
-    loss: Tensor  # () nll + beta * odds_ratio_loss
-    nll: Tensor  # ()
-    odds_ratio_loss: Tensor  # () mean of -log sigmoid(log odds ratio)
-    chosen_logps: Tensor  # (pairs,) mean log-probability per token
-    rejected_logps: Tensor  # (pairs,)
-    log_odds_ratios: Tensor  # (pairs,) log odds(chosen) - log odds(rejected)
+def log_odds_ratio(chosen_mean: Tensor, rejected_mean: Tensor) -> Tensor:
+    """Return log(odds(y_w|x) / odds(y_l|x)), ORPO's equation 7 without its sigmoid."""
+    return log_odds(chosen_mean) - log_odds(rejected_mean)
 
 
-def orpo_loss(
-    chosen_sum_logps: Tensor,  # (pairs,) sum of log p over the completion's tokens
-    chosen_tokens: Tensor,  # (pairs,)
-    rejected_sum_logps: Tensor,  # (pairs,)
-    rejected_tokens: Tensor,  # (pairs,)
-    nll: Tensor,  # () negative log-likelihood of the chosen side, already a mean over its tokens
-    beta: float,
-    *,
-    pairs_in_batch: int | None = None,
-) -> OrpoTerms:
-    """Compute the ORPO loss.
+def orpo_losses(chosen_mean: Tensor, rejected_mean: Tensor) -> Tensor:
+    """Return the odds ratio term of ORPO (Hong, Lee & Thorne 2024, arXiv 2403.07691, equation 7).
 
-    Args:
-        chosen_sum_logps: Summed log-probabilities of the chosen completions.
-        chosen_tokens: How many tokens each of those sums ran over.
-        rejected_sum_logps: The same for the rejected completions.
-        rejected_tokens: The same for the rejected completions.
-        nll: The likelihood term. Its mean may run over prompt and completion (as TRL does) or the completion alone.
-        beta: The weight of the odds ratio term (the paper's lambda).
-        pairs_in_batch: The pairs of the whole accumulated batch, when these are only some of them; the odds ratio term
-            is then this part's share of the whole batch's mean, and the shares add up to it.
+    L_OR = -log sigmoid(log odds(y_w|x) - log odds(y_l|x)) with odds = P / (1 - P) and log P = mean. Equation 6 adds it
+    to the likelihood term, times the paper's lambda (`beta` here). No reference model takes part.
     """
-    chosen_logps = chosen_sum_logps.float() / chosen_tokens
-    rejected_logps = rejected_sum_logps.float() / rejected_tokens
-    log_odds_ratios = log_odds(chosen_logps) - log_odds(rejected_logps)
-    odds_ratio_loss = -logsigmoid(log_odds_ratios).sum() / (pairs_in_batch or len(log_odds_ratios))
-    loss = nll.float() + beta * odds_ratio_loss
-    return OrpoTerms(
-        loss,
-        nll.detach().float(),
-        odds_ratio_loss.detach(),
-        chosen_logps.detach(),
-        rejected_logps.detach(),
-        log_odds_ratios.detach(),
-    )
+    return -logsigmoid(log_odds_ratio(chosen_mean, rejected_mean))
+
+
+def dpo_losses(chosen_ratio: Tensor, rejected_ratio: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """Return DPO's loss (Rafailov et al. 2023, arXiv 2305.18290, equation 7).
+
+    -log sigmoid(beta (ratio_w - ratio_l)). With label smoothing e it is the mean over labels that are wrong with
+    probability e (Mitchell 2023, "A note on DPO with noisy preferences", equation 3).
+    """
+    return _smoothed(beta * (chosen_ratio.float() - rejected_ratio.float()), label_smoothing)
+
+
+def ipo_losses(chosen_mean_ratio: Tensor, rejected_mean_ratio: Tensor, beta: float) -> Tensor:
+    """Return IPO's loss (Azar et al. 2023, arXiv 2310.12036, equation 17): (h - 1 / (2 beta))^2, h = ratio_w - ratio_l.
+
+    Here the ratios are per token, as the authors advise (TRL does so too): sums would weigh long replies more.
+    """
+    return (chosen_mean_ratio.float() - rejected_mean_ratio.float() - 1 / (2 * beta)) ** 2
+
+
+def cpo_losses(chosen_sum: Tensor, rejected_sum: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """Return the preference term of CPO (Xu et al. 2024, arXiv 2401.08417, equation 3).
+
+    DPO's with a uniform reference, which cancels out: -log sigmoid(beta (sum_w - sum_l)). The paper's equation 5 adds
+    the likelihood of y_w to it.
+    """
+    return _smoothed(beta * (chosen_sum.float() - rejected_sum.float()), label_smoothing)
+
+
+def simpo_losses(chosen_mean: Tensor, rejected_mean: Tensor, beta: float, margin: float) -> Tensor:
+    """Return SimPO's loss (Meng, Xia & Chen 2024, arXiv 2405.14734, equation 6).
+
+    -log sigmoid(beta (mean_w - mean_l) - gamma); `margin` is gamma / beta, the ratio that the authors tune.
+    """
+    return -logsigmoid(beta * (chosen_mean.float() - rejected_mean.float() - margin))
+
+
+def kto_losses(
+    chosen_ratio: Tensor, rejected_ratio: Tensor, kl: Tensor, beta: float, desirable: float, undesirable: float
+) -> tuple[Tensor, Tensor]:
+    """Return KTO's losses of the chosen and of the rejected replies (Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8).
+
+    lambda_D (1 - sigmoid(beta (ratio_w - z))) and lambda_U (1 - sigmoid(beta (z - ratio_l))), where z, `kl` (), is the
+    mean ratio of replies to other prompts, at least 0 and without a gradient.
+    """
+    z = kl.detach().float().clamp(min=0)
+    better = desirable * (1 - torch.sigmoid(beta * (chosen_ratio.float() - z)))
+    worse = undesirable * (1 - torch.sigmoid(beta * (z - rejected_ratio.float())))
+    return better, worse
+
+
+def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:
+    if not label_smoothing:
+        return -logsigmoid(logits)
+    return -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)

@@ -1,15 +1,15 @@
 """One training run from settings to a finished run folder: check, tokenize, load, train, save, record."""
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import torch
 from accelerate import DistributedType
-from transformers import Trainer, TrainerCallback, TrainerState, set_seed
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
@@ -19,26 +19,19 @@ from orpo.command.output_folder import growing_folder
 from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, process_count
 from orpo.command.run_record import RunRecord
 from orpo.records.pairs import Messages, PreferencePair
-from orpo.training.adapter import add_adapter, check_fit, save_adapter
+from orpo.training.adapter import add_adapter, check_fit, continue_adapter, save_adapter, starting_model
 from orpo.training.card import run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
 from orpo.training.data import TrainingData, held_out_conversations, prepare_data
 from orpo.training.fast.memory import MemoryEstimate
+from orpo.training.learning_rate import FEW_PAIRS, peak_learning_rate
 from orpo.training.settings import TrainSettings
-from orpo.training.watching.monitors import (
-    FiniteGuard,
-    ProgressMonitor,
-    StopRequest,
-    TensorBoardMonitor,
-    ThroughputMonitor,
-)
-from orpo.training.watching.reply_probe import ReplyProbe, RewardPair
+from orpo.training.verdict import verdict
+from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
+from orpo.training.watching.reply_probe import ReplyProbe
+from orpo.training.watching.tensorboard import ProgressMonitor, TensorBoardMonitor, ThroughputMonitor
 
-TRAINERS: Final = {
-    "trl": "orpo.training.trl_trainer:build_trainer",
-    "fast": "orpo.training.fast.trainer:build_trainer",
-}
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
 
@@ -51,12 +44,14 @@ class TrainingResult:
         metrics: First and last value of what was watched.
         counts: Pairs, dropped pairs by reason, steps.
         wall_seconds: From the first look at the data to the record.
+        verdict: What the run came to, in words.
     """
 
     folder: Path
     metrics: dict[str, Any]
     counts: dict[str, Any]
     wall_seconds: float
+    verdict: str
 
 
 def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> TrainingResult:
@@ -76,8 +71,10 @@ def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) ->
     with _own_folder(folder, settings) as run_folder:
         if is_main_process():
             remember_settings(run_folder, settings, data.fingerprint)
-        model = _load_with_new_adapter(ready, settings)
-        trainer = _run_trainer(model, ready, settings, run_folder)
+        model = _load_with_adapter(ready, settings)
+        rate = peak_learning_rate(settings, model.config)
+        record.facts["learning_rate"] = asdict(rate)
+        trainer = _run_trainer(model, ready, settings, run_folder, rate.value)
         return _finish(trainer, ready.tokenizer, data, settings, run_folder, record)
 
 
@@ -90,7 +87,7 @@ def estimate(settings: TrainSettings, pairs: list[PreferencePair] | None = None)
         raise SettingsError(
             f"--estimate: knows the memory of --trainer fast only, and {ready.device} has trl by default"
         )
-    return estimate_step(_load_with_new_adapter(ready, settings), ready.data.train, settings)
+    return estimate_step(_load_with_adapter(ready, settings), ready.data.train, settings)
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,8 @@ class _Ready:
 
     device: torch.device
     dtype: torch.dtype
-    tokenizer: Any
+    model_name: str
+    tokenizer: PreTrainedTokenizerBase
     data: TrainingData
     conversations: Sequence[Messages]
 
@@ -108,37 +106,36 @@ def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> 
     pairs = check_and_read(settings) if pairs is None else pairs
     if not console_err.is_terminal:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
-    device = resolve_device(settings.device)
-    dtype = resolve_dtype(settings.dtype, device)
+    device = resolve_device(settings.compute.device)
+    dtype = resolve_dtype(settings.compute.dtype, device)
     if dtype == torch.float16 and device.type != "cuda":
-        raise SettingsError("--dtype float16: can be trained on CUDA only; give bfloat16 or float32")
-    if settings.quantize != "none" and device.type != "cuda":
+        raise SettingsError("--dtype float16: can be trained on CUDA only; pass bfloat16 or float32")
+    if settings.compute.quantize != "none" and device.type != "cuda":
         # bitsandbytes repacks its weights on a CPU at the first evaluation, and has no gradient for them afterwards.
-        raise SettingsError(f"--quantize {settings.quantize}: can be trained on CUDA only; leave it out")
+        raise SettingsError(f"--quantize {settings.compute.quantize}: can be trained on CUDA only; leave it out")
     if device.type == "cuda" and process_count() > 1:
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
-    locate_model(settings.model)
-    tokenizer = load_tokenizer(
-        settings.model, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template
-    )
+    name = starting_model(settings)
+    locate_model(name)
+    tokenizer = load_tokenizer(name, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template)
     data = prepare_data(pairs, tokenizer, settings)
     _say_what_was_left_out(data, settings)
-    return _Ready(device, dtype, tokenizer, data, held_out_conversations(settings, pairs))
+    return _Ready(device, dtype, name, tokenizer, data, held_out_conversations(settings, pairs))
 
 
-def _load_with_new_adapter(ready: _Ready, settings: TrainSettings) -> Any:
+def _load_with_adapter(ready: _Ready, settings: TrainSettings) -> PeftModel:
     set_seed(settings.seed)
     base = load_model(
-        settings.model,
+        ready.model_name,
         device="cpu" if is_model_sharded() else ready.device,  # a model that is cut up may not fit on one GPU
         dtype=ready.dtype,
         trust_remote_code=settings.trust_remote_code,
-        attention=settings.attention,
-        quantize=settings.quantize,
+        attention=settings.compute.attention,
+        quantize=settings.compute.quantize,
     )
     check_fit(base, ready.tokenizer, ready.data.tokenized.pairs)
-    return add_adapter(base, settings)
+    return continue_adapter(base, settings) if settings.from_adapter else add_adapter(base, settings)
 
 
 def _own_folder(folder: Path, settings: TrainSettings) -> AbstractContextManager[Path]:
@@ -148,27 +145,37 @@ def _own_folder(folder: Path, settings: TrainSettings) -> AbstractContextManager
             folder,
             overwrite=settings.overwrite,
             resume=settings.resume,
-            can_resume=lambda stopped: newest_whole_checkpoint(stopped) is not None,
+            can_resume=lambda stopped: newest_whole_checkpoint(stopped)[0] is not None,
         )
     return nullcontext(folder.expanduser().resolve())
 
 
-def _run_trainer(model: Any, ready: _Ready, settings: TrainSettings, folder: Path) -> Trainer:
+def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folder: Path, rate: float) -> Trainer:
     data, tokenizer = ready.data, ready.tokenizer
-    checkpoint = newest_whole_checkpoint(folder) if settings.resume else None
+    checkpoint, damaged = newest_whole_checkpoint(folder) if settings.resume else (None, [])
+    for name in damaged:
+        console_err.print(f"{name} is damaged or was not finished, and is left out", soft_wrap=True)
     if settings.resume:
         console_err.print(f"going on from {checkpoint.name}" if checkpoint else "no checkpoint yet, starting again")
     board = TensorBoardMonitor(folder / TENSORBOARD_FOLDER)
     with ExitStack() as stack, StopRequest() as stop:
         stack.callback(board.close)
-        pairs = _reward_pairs(data, settings)
-        watchers: list[TrainerCallback] = [FiniteGuard()]
+        watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard()]
         if is_main_process():
             watchers += [board, ThroughputMonitor(board), ProgressMonitor(stack)]
+        reward_pairs = data.evaluation[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
-        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, pairs, settings, stop)]
+        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings, stop)]
         trainer: Trainer = _load_builder(settings.trainer_on(ready.device.type))(
-            model, tokenizer, data.train, data.evaluation, settings, folder, watchers
+            model,
+            tokenizer,
+            data.train,
+            data.evaluation,
+            settings,
+            folder,
+            watchers,
+            learning_rate=rate,
+            is_resumed=checkpoint is not None,
         )
         if not (checkpoint and _restore_if_at_its_end(trainer, checkpoint)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -177,7 +184,12 @@ def _run_trainer(model: Any, ready: _Ready, settings: TrainSettings, folder: Pat
 
 
 def _finish(
-    trainer: Trainer, tokenizer: Any, data: TrainingData, settings: TrainSettings, folder: Path, record: RunRecord
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    settings: TrainSettings,
+    folder: Path,
+    record: RunRecord,
 ) -> TrainingResult:
     counts = {
         "pairs": len(data.pairs),
@@ -188,13 +200,15 @@ def _finish(
         "steps": trainer.state.global_step,
     }
     metrics = run_metrics(trainer.state.log_history)
-    record.metrics, record.facts = metrics, counts
+    said = verdict(metrics)
+    record.metrics = metrics
+    record.facts |= {**counts, "verdict": said}
     weights = _gathered_weights(trainer)
     if is_main_process():
-        save_adapter(trainer.model, tokenizer, folder, settings, weights=weights)
-        write_model_card(folder, settings, metrics, counts)
+        save_adapter(cast(PeftModel, trainer.model), tokenizer, folder, settings, weights=weights)
+        write_model_card(folder, settings, metrics, record.facts)
         record.write(folder)
-    return TrainingResult(folder, metrics, counts, record.wall_seconds)
+    return TrainingResult(folder, metrics, counts, record.wall_seconds, said)
 
 
 def _gathered_weights(trainer: Trainer) -> dict[str, Any] | None:
@@ -211,26 +225,30 @@ def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
     if state.global_step < state.max_steps:
         return False
     trainer.state = state
-    trainer._load_from_checkpoint(str(checkpoint))
+    set_peft_model_state_dict(trainer.model, load_peft_weights(str(checkpoint), device=str(trainer.args.device)))
     return True
 
 
-def _reward_pairs(data: TrainingData, settings: TrainSettings) -> list[RewardPair]:
-    return [
-        RewardPair(one, one.pair.prompt, one.pair.chosen_text, one.pair.rejected_text)
-        for one in data.evaluation[: settings.reward_pairs]
-    ]
+def _load_builder(name: Literal["fast", "trl"]) -> Callable[..., Trainer]:
+    """Import one trainer and not the other: trl takes seconds."""
+    if name == "fast":
+        from orpo.training.fast.trainer import build_trainer as build_fast
 
+        return build_fast
+    from orpo.training.trl_trainer import build_trainer as build_trl
 
-def _load_builder(name: str) -> Any:
-    module, function = TRAINERS[name].split(":")
-    return getattr(importlib.import_module(module), function)
+    return build_trl
 
 
 def _say_what_was_left_out(data: TrainingData, settings: TrainSettings) -> None:
     for reason, rows in data.tokenized.dropped.items():
-        console_err.print(f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (--max-length)", soft_wrap=True)
+        console_err.print(
+            f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (the length limit)", soft_wrap=True
+        )
     if data.tokenized.truncated:
         console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.pairs)} pairs", soft_wrap=True)
-    if not data.evaluation and settings.eval_share > 0:
+    if not data.evaluation and settings.watch.eval_share > 0:
         console_err.print("all pairs have the same prompt, so none is kept for evaluation", soft_wrap=True)
+    if len(data.train) < FEW_PAIRS:
+        few = f"only {len(data.train)} pairs to train on; under {FEW_PAIRS} a model learns little, or by heart"
+        console_err.print(few, soft_wrap=True)

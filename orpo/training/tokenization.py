@@ -106,7 +106,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Find out how the template ends a reply; ModelError where that cannot be said."""
         if not tokenizer.chat_template:
-            raise ModelError("the tokenizer has no chat template; pass one with --chat-template FILE")
+            raise ModelError("the tokenizer has no chat template; give one with --chat-template FILE")
         self._tokenizer = tokenizer
         self._special = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
         template_end = turn_end_id(tokenizer)

@@ -30,7 +30,7 @@ SIZES = {
     "bos_token_id": None,
     "initializer_range": 0.3,
 }
-ARCHITECTURES: dict[str, tuple[str, dict[str, int | None]]] = {
+ARCHITECTURES = {
     # GGUF's name: transformers' name, and what transformers does not read from the file but from its defaults
     "llama": ("llama", {"head_dim": 8}),
     "mistral": ("mistral", {"sliding_window": None, "head_dim": 8}),

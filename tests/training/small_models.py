@@ -4,10 +4,15 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from orpo.command.settings import build_settings
+from orpo.training.fast.packing import ReplyGroup
+from orpo.training.settings import TrainSettings
 
 VOCABULARY = 97
 
@@ -20,7 +25,18 @@ class Pair:
     row: int = 0
 
 
-def make_pairs(lengths: Sequence[tuple[int, int, int]], seed: int = 0) -> list[Pair]:
+def settings_from(**values: Any) -> TrainSettings:
+    """Return training settings from flat keys, as a command line or a recipe gives them."""
+    return build_settings(TrainSettings, values)
+
+
+def groups_of(pairs: Sequence[Pair]) -> list[ReplyGroup]:
+    """Return the pairs as groups of two replies."""
+    return [ReplyGroup(pair.prompt_ids, (pair.chosen_ids, pair.rejected_ids)) for pair in pairs]
+
+
+def make_pairs(lengths: Sequence[tuple[int, int, int]], seed: int = 0) -> list[Any]:
+    """Pairs of random ids; they have what trainers read of a TokenizedPair, and no text."""
     generator = torch.Generator().manual_seed(seed)
 
     def ids(count: int) -> list[int]:
@@ -148,3 +164,49 @@ def make_tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<pad>"
     )
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TOPICS = ("the exam", "my garden", "a new job", "rainy days", "the train", "our cat", "a cake", "the sea", "a song")
+
+
+def make_chat_tokenizer(
+    template: str = CHATML, special: tuple[str, ...] = ("<|pad|>", "<|im_start|>", "<|im_end|>"), **roles: Any
+) -> Any:
+    """A byte-level tokenizer of 300 entries with a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([f"Tell me about {topic} please." for topic in TOPICS], trainer)
+    roles = roles or {
+        "pad_token": "<|pad|>",
+        "eos_token": "<|im_end|>",
+        "additional_special_tokens": ["<|im_start|>"],
+    }
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **roles)
+    made.chat_template = template
+    return made
+
+
+def save_chat_model(folder: Path) -> Path:
+    """Save a random Llama of two layers with its ChatML tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_chat_tokenizer()
+    sizes = {**_SMALL, "vocab_size": 304, "intermediate_size": 64, "max_position_embeddings": 512}
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    sizes.pop("initializer_range")
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**{**sizes, **ids}, tie_word_embeddings=True)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -17,12 +17,12 @@ from orpo.training.data import (
     read_checked_pairs,
     split_by_prompt,
 )
-from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
+from tests.training.small_models import settings_from
 
 
 def test_no_prompt_is_on_both_sides_and_none_is_lost(tokenizer: Any, pairs_file: Path) -> None:
-    settings = TrainSettings(data=str(pairs_file), eval_share=0.3)
+    settings = settings_from(data=str(pairs_file), eval_share=0.3)
     data = prepare_data(read_checked_pairs(settings), tokenizer, settings)
     keys = [{prompt_key(one.pair.prompt) for one in side} for side in (data.train, data.evaluation)]
     assert keys[0] and keys[1] and not keys[0] & keys[1]
@@ -55,22 +55,17 @@ def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Calla
     rows = [pair("Hi", "Yes 🎉", "Yes"), pair("Hi", "same", "same"), pair("Hi", "", "Yes")]
     file.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match=r"the same in line 2 .*empty in line 3"):
-        read_checked_pairs(TrainSettings(data=str(file), model="no/such-model"))
+        read_checked_pairs(settings_from(data=str(file), model="no/such-model"))
 
 
 def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "pairs.jsonl"
     rows = [{"ask": "Hi", "good": "Yes 🎉", "bad": "No", "who": "Pirate.", "history": ["once upon a time"]}] * 2
     file.write_text("".join(json.dumps(row) + "\n" for row in (*rows, {**rows[0], "bad": None})), encoding="utf-8")
-    names: dict[str, Any] = {
-        "prompt_column": "ask",
-        "chosen_column": "good",
-        "rejected_column": "bad",
-        "system_column": "who",
-    }
+    names = {"prompt_column": "ask", "chosen_column": "good", "rejected_column": "bad", "system_column": "who"}
     with pytest.raises(InputError, match="bad is null in line 3"):
-        read_checked_pairs(TrainSettings(data=str(file), **names))
-    found = read_checked_pairs(TrainSettings(data=str(file), bad_rows="drop", **names))
+        read_checked_pairs(settings_from(data=str(file), **names))
+    found = read_checked_pairs(settings_from(data=str(file), bad_rows="drop", **names))
     assert [pair.row for pair in found] == [1, 2]
     assert found[0].prompt == [{"role": "system", "content": "Pirate."}, {"role": "user", "content": "Hi"}]
     told = capsys.readouterr().err
@@ -79,13 +74,13 @@ def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.Captur
 
 def test_without_data_the_command_that_makes_some_is_named() -> None:
     with pytest.raises(InputError, match=r"uv run orpo/generate\.py"):
-        read_checked_pairs(TrainSettings())
+        read_checked_pairs(settings_from())
 
 
 def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Callable[..., PreferencePair]) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("How are you?\nTell me a joke\n", encoding="utf-8")
-    settings = TrainSettings(eval_prompts=str(file))
+    settings = settings_from(eval_prompts=str(file))
     found = held_out_conversations(settings, [pair("how  are YOU?", "Fine 😊", "Fine")])
     assert found == [[{"role": "user", "content": "Tell me a joke"}]]
     with pytest.raises(InputError, match=r"eval_prompts .*contain every one"):
@@ -96,6 +91,6 @@ def test_embedded_prompts_are_the_held_out_ones() -> None:
     from orpo.records.prompts import embedded_prompts
 
     held_out = {prompt.text for prompt in embedded_prompts("held_out")}
-    found = held_out_conversations(TrainSettings(eval_prompt_count=10), [])
+    found = held_out_conversations(settings_from(eval_prompt_count=10), [])
     assert len(found) == 10 and {talk[-1]["content"] for talk in found} <= held_out
-    assert held_out_conversations(TrainSettings(eval_prompt_count=0), []) == []
+    assert held_out_conversations(settings_from(eval_prompt_count=0), []) == []

@@ -13,6 +13,7 @@ from orpo.command.paths import newest_adapter
 from orpo.scoring import get_scorer
 from orpo.training.run import TrainingResult, train
 from orpo.training.settings import TrainSettings
+from tests.training.small_models import settings_from
 
 LOSSES = ("loss", "grad_norm", "nll_loss", "log_odds_chosen", "rewards/margins", "eval_loss", "reward/sampled")
 
@@ -30,10 +31,11 @@ def make_settings(model: Path, data: Path, out: Path, **changes: Any) -> TrainSe
         "eval_prompt_count": 2,
         "reward_pairs": 2,
         "max_new_tokens": 4,
+        "dtype": "float32",
         "lora_dropout": 0.1,
         "device": "cpu",
     }
-    return TrainSettings(model=str(model), data=str(data), out=out, **{**defaults, **changes})
+    return settings_from(model=str(model), data=str(data), out=out, **{**defaults, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def test_an_absurd_learning_rate_stops_the_run_and_keeps_its_checkpoints(
     settings = make_settings(
         tiny_model_folder, pairs_file, tmp_path / "run", learning_rate=1e30, save_steps=1, warmup_share=0.0
     )
-    with pytest.raises(TrainingError, match="--learning-rate") as caught:
+    with pytest.raises(TrainingError, match="learning rate") as caught:
         train(settings)
     assert "checkpoints are kept" in str(getattr(caught.value, "__notes__", []))
     assert not (tmp_path / "run" / "run.json").exists()
@@ -216,3 +218,86 @@ def test_training_needs_no_evaluation(tiny_model_folder: Path, pairs_file: Path,
     )
     result = train(settings)
     assert result.counts["evaluation"] == 0 and "eval_loss" not in result.metrics and "loss" in result.metrics
+
+
+def test_a_run_killed_before_its_first_checkpoint_measures_step_0_again(
+    tiny_model_folder: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    """`--resume` without a checkpoint skipped the evaluation before the first step."""
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    train(make_settings(tiny_model_folder, pairs_file, straight))
+    killed.mkdir()
+    shutil.copy(straight / "settings.json", killed)
+    (killed / UNFINISHED_NAME).write_text("{}")
+    train(make_settings(tiny_model_folder, pairs_file, killed, resume=True))
+    assert history(killed, 8) == history(straight, 8)
+    assert any(entry["step"] == 0 and "eval_loss" in entry for entry in history(killed, 8))
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_older_one_is_taken(
+    finished: tuple[TrainingResult, Path], tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file cut in half ended in exit 70 though an older checkpoint was whole."""
+    result, data = finished
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for name in ("checkpoint-4", "checkpoint-8"):
+        shutil.copytree(result.folder / name, folder / name)
+    optimizer = folder / "checkpoint-8" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[: optimizer.stat().st_size // 2])
+    shutil.copy(result.folder / "settings.json", folder)
+    (folder / UNFINISHED_NAME).write_text("{}")
+    train(make_settings(tiny_model_folder, data, folder, resume=True))
+    said = capsys.readouterr().err
+    assert "checkpoint-8 is damaged" in said and "going on from checkpoint-4" in said
+    ours, theirs = (path / "adapter_model.safetensors" for path in (folder, result.folder))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_an_adapter_is_trained_further_and_stays_a_small_step_from_where_it_was(
+    finished: tuple[TrainingResult, Path], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    from orpo.command.errors import InputError
+
+    result, data = finished
+    changes: dict[str, Any] = {"from_adapter": result.folder, "max_steps": 1, "learning_rate": 1e-6}
+    settings = make_settings(tiny_model_folder, data, tmp_path / "further", **changes, warmup_share=0.0)
+    further = train(settings)
+    before, after = (load_file(path / "adapter_model.safetensors") for path in (result.folder, further.folder))
+    assert before.keys() == after.keys()
+    moved = [float((after[name] - before[name]).abs().max()) for name in before]
+    assert 0 < max(moved) < 1e-4, "a fresh adapter would be far from it"
+    with pytest.raises(InputError, match="was trained on"):
+        train(make_settings(Path("other/model"), data, tmp_path / "else", **changes))
+
+
+def test_an_adapter_with_numbers_that_are_not_finite_is_refused(
+    finished: tuple[TrainingResult, Path], tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    result, data = finished
+    broken = tmp_path / "broken"
+    shutil.copytree(result.folder, broken, ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(broken / "adapter_model.safetensors")
+    next(iter(weights.values()))[0, 0] = float("nan")
+    save_file(weights, broken / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match="not finite"):
+        train(make_settings(tiny_model_folder, data, tmp_path / "further", from_adapter=broken))
+
+
+def test_the_rate_and_the_verdict_are_kept_and_few_pairs_are_told(
+    tiny_model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(
+        tiny_model_folder, pairs_file, tmp_path / "run", learning_rate=None, max_steps=1, method="dpo", trainer="fast"
+    )
+    result = train(settings)
+    facts = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))["facts"]
+    assert facts["learning_rate"]["value"] == pytest.approx(0.1 * 5e-4 * (2000 / 32) ** 0.781)
+    assert "LoRA Without Regret" in facts["learning_rate"]["source"] and facts["verdict"] == result.verdict
+    card = (result.folder / "README.md").read_text(encoding="utf-8")
+    assert "DPO (Rafailov" in card and result.verdict[1:] in card
+    assert "pairs to train on; under 200" in capsys.readouterr().err

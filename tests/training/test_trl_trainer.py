@@ -8,8 +8,8 @@ import torch
 
 from orpo.records.pairs import PreferencePair
 from orpo.training.losses import log_odds
-from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair, tokenize_pairs
+from tests.training.small_models import settings_from
 
 
 def build(folder: Path, pairs: list[TokenizedPair], tokenizer: Any, out: Path, **changes: Any) -> Any:
@@ -19,13 +19,13 @@ def build(folder: Path, pairs: list[TokenizedPair], tokenizer: Any, out: Path, *
     from orpo.training.adapter import add_adapter
     from orpo.training.trl_trainer import build_trainer
 
-    settings = TrainSettings(model=str(folder), device="cpu", learning_rate=1e-3, **changes)
+    settings = settings_from(model=str(folder), device="cpu", learning_rate=1e-3, **changes)
     torch.manual_seed(1)
     model = add_adapter(AutoModelForCausalLM.from_pretrained(folder), settings)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    return build_trainer(model, tokenizer, pairs, [], settings, out, [])
+    return build_trainer(model, tokenizer, pairs, [], settings, out, [], learning_rate=1e-3)
 
 
 def log_probs(model: Any, ids: list[int]) -> torch.Tensor:
@@ -90,3 +90,24 @@ def test_tokens_are_counted_without_padding(
     trainer.train()
     expected = sum(2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs)
     assert trainer.state.num_input_tokens_seen == expected
+
+
+def test_a_reply_that_became_certain_leaves_loss_and_gradients_finite(
+    tiny_model_folder: Path, tokenizer: Any, rows: list[PreferencePair], tmp_path: Path
+) -> None:
+    """Two one-word pairs at 1e-2 brought a probability to 1 within eight steps, where TRL's own loss is NaN."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    pairs = tokenize_pairs(rows[:2], tokenizer, 256).pairs
+    trainer = build(tiny_model_folder, pairs, tokenizer, tmp_path)
+    rejected = torch.tensor([-1.0, -2.0])
+
+    def gradient(of: Any) -> torch.Tensor:
+        chosen = torch.tensor([0.0, -1e-9], requires_grad=True)
+        of(chosen, rejected)[0].sum().backward()
+        assert chosen.grad is not None
+        return chosen.grad
+
+    theirs = gradient(lambda *sides: ORPOTrainer.odds_ratio_loss(trainer, *sides))
+    assert not theirs.isfinite().all(), "TRL mended it: take odds_ratio_loss out of trl_trainer.py"
+    assert gradient(trainer.odds_ratio_loss).isfinite().all()

@@ -1,10 +1,13 @@
-"""LoRA layers in fewer passes over memory: the same numbers, without PEFT's three intermediate tensors a layer.
+"""LoRA layers in fewer passes over memory, and their frozen products in bfloat16 where the processor is fast at it.
 
 PEFT computes `base(x) + lora_B(lora_A(x)) * scaling` as separate operations: beyond the product itself that is a tensor
 of the output's size written for B's product, one for the scaling, one for the sum, and again for their gradients. Here
 one autograd function adds B's product onto the base's result in place, and its backward adds A's share onto the
 gradient in place; only x and the (tokens, rank) product are kept. That is only the same when nothing random or unusual
 stands between, so every other case runs PEFT's own forward.
+
+With `products=torch.bfloat16` the frozen weights are kept in bfloat16 and each product takes its inputs rounded to
+it, as autocast does, while the adapter's weights, their gradients and everything between the layers stay fp32.
 """
 
 from typing import Any
@@ -14,14 +17,43 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-def fold(model: nn.Module) -> int:
-    """Let the plain LoRA layers of a PEFT model compute in the folded way; return how many there are."""
+def fast_product_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 on a CPU with instructions for its products (AMX, AVX-512 BF16), else float32."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
+
+
+def fold(model: nn.Module, products: torch.dtype = torch.float32) -> int:
+    """Let the plain LoRA layers of a PEFT model compute in the folded way; return how many there are.
+
+    Args:
+        model: A PEFT model.
+        products: bfloat16 moves the frozen weights of an fp32 model's linear layers into it; the output head keeps its
+            own, which the embeddings share.
+    """
     from peft.tuners.lora import Linear as LoraLinear
 
     layers = [module for module in model.modules() if type(module) is LoraLinear]
     for layer in layers:
+        if products == torch.bfloat16 and _is_plain(layer):
+            layer.base_layer.weight.data = layer.base_layer.weight.data.to(products)
         _fold_layer(layer)
     return len(layers)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a LoRA layer holds one ordinary adapter without dropout over a frozen fp32 linear layer."""
+    base, names = layer.base_layer, layer.active_adapters
+    return (
+        type(base) is nn.Linear
+        and base.weight.dtype == torch.float32
+        and not any(parameter.requires_grad for parameter in base.parameters())
+        and len(names) == 1
+        and set(layer.lora_A) == set(names)
+        and isinstance(layer.lora_dropout[names[0]], nn.Identity)
+        and names[0] not in layer.lora_variant
+        and layer.lora_B[names[0]].bias is None
+    )
 
 
 def _fold_layer(layer: Any) -> None:
@@ -30,12 +62,16 @@ def _fold_layer(layer: Any) -> None:
     plain_forward = layer.forward
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        base = layer.base_layer
         name = _foldable_adapter(layer, x) if not args and not kwargs else None
-        if name is None:
-            result: Tensor = plain_forward(x, *args, **kwargs)
-            return result
-        base, lora_a, lora_b = layer.base_layer, layer.lora_A[name].weight, layer.lora_B[name].weight
-        result = _FoldedLora.apply(x, base.weight, base.bias, lora_a, lora_b, layer.scaling[name])
+        if name is not None:
+            factors = layer.lora_A[name].weight, layer.lora_B[name].weight
+            folded: Tensor = _FoldedLora.apply(x, base.weight, base.bias, *factors, layer.scaling[name])
+            return folded
+        if layer.disable_adapters and base.weight.dtype != x.dtype:  # the reference of a model with bfloat16 products
+            bias = None if base.bias is None else base.bias.to(base.weight.dtype)
+            return linear(x.to(base.weight.dtype), base.weight, bias).to(x.dtype)
+        result: Tensor = plain_forward(x, *args, **kwargs)
         return result
 
     forward.is_folded = True  # type: ignore[attr-defined]
@@ -61,29 +97,35 @@ def _foldable_adapter(layer: Any, x: Tensor) -> str | None:
         and (base.bias is None or not base.bias.requires_grad)
         and layer.lora_B[name].bias is None
         and (isinstance(dropout, nn.Identity) or not layer.training or getattr(dropout, "p", 1.0) == 0.0)
-        and base.weight.dtype == layer.lora_A[name].weight.dtype == x.dtype
+        and layer.lora_A[name].weight.dtype == x.dtype
+        and base.weight.dtype in (x.dtype, torch.bfloat16)
     )
     return name if is_plain else None
 
 
 class _FoldedLora(torch.autograd.Function):
-    """y = x W^T + b + s (x A^T) B^T with W and b frozen."""
+    """y = x W^T + b + s (x A^T) B^T with W and b frozen; products in W's dtype, x, y, A, B and gradients in x's."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
     ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])  # (T, in)
+        dtype = weight.dtype
+        rows = x.reshape(-1, x.shape[-1]).to(dtype)  # (T, in)
+        a, b = a.to(dtype), b.to(dtype)
         inner = linear(rows, a)  # (T, r)
-        y = linear(rows, weight, bias).addmm_(inner, b.t(), alpha=scaling)
+        y = linear(rows, weight, None if bias is None else bias.to(dtype)).addmm_(inner, b.t(), alpha=scaling)
         ctx.save_for_backward(rows, inner, weight, a, b)
-        ctx.scaling, ctx.shape = scaling, x.shape
-        return y.view(*x.shape[:-1], -1)
+        ctx.scaling, ctx.shape, ctx.dtype = scaling, x.shape, x.dtype
+        return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, inner, weight, a, b = ctx.saved_tensors
-        d_y = gradients[0].reshape(-1, weight.shape[0])  # (T, out)
+        d_y = gradients[0].reshape(-1, weight.shape[0]).to(weight.dtype)  # (T, out)
         d_inner = (d_y @ b).mul_(ctx.scaling)  # (T, r)
-        d_x = (d_y @ weight).addmm_(d_inner, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        return d_x, None, None, d_inner.t() @ rows, (d_y.t() @ inner).mul_(ctx.scaling), None
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = (d_y @ weight).addmm_(d_inner, a).view(ctx.shape).to(ctx.dtype)
+        d_a, d_b = d_inner.t() @ rows, (d_y.t() @ inner).mul_(ctx.scaling)
+        return d_x, None, None, d_a.to(ctx.dtype), d_b.to(ctx.dtype), None

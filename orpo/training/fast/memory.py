@@ -1,7 +1,7 @@
 """How much memory a training step takes, before it is taken: counted on a small forward pass, not guessed from shapes.
 
 A forward pass over a few dozen tokens is run with hooks that see every tensor kept for the backward pass. What is kept
-grows in proportion to the tokens (attention works pair by pair), so two passes of different length give the rate for
+grows in proportion to the tokens (attention works group by group), so two passes of different length give the rate for
 whatever model, adapter and dtype are at hand. The rest follows from sizes: gradients and Adam's two moments of the
 trained weights, and the head's chunk of logits.
 """
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from orpo.command.ranks import local_process_count
 from orpo.training.fast.chunked_head import CHUNK_BYTES
-from orpo.training.fast.packed_forward import causal_model_of, probe_pairs
-from orpo.training.fast.packing import Layout, pack_pairs
+from orpo.training.fast.packed_forward import causal_model_of, sample_groups
+from orpo.training.fast.packing import Layout, pack_replies
 
 MEGABYTE: Final = 2**20
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
-_SHORT, _LONG = 1, 4  # probe pairs in a row
+_SHORT, _LONG = 1, 4  # groups in a row
 _SHARE_TO_USE: Final = 0.85
 _TRAINED_COPIES: Final = 3  # gradient, and Adam's two moments
 _CHUNK_COPIES: Final = 2  # logits (all else happens in their memory), and their copy in fp32 or the model's dtype
@@ -79,7 +79,7 @@ def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpoint
 
 def kept_bytes_per_token(model: nn.Module, layout: Layout) -> int:
     """Return how many bytes each token of a row keeps until its backward pass."""
-    short, long = (_kept_by_row(model, layout, pairs) for pairs in (_SHORT, _LONG))
+    short, long = (_kept_by_row(model, layout, groups) for groups in (_SHORT, _LONG))
     return max(round((long[0] - short[0]) / (long[1] - short[1])), 1)
 
 
@@ -95,12 +95,12 @@ def _kept_by_row(model: nn.Module, layout: Layout, count: int) -> tuple[int, int
         return tensor
 
     vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
-    packed = pack_pairs(probe_pairs(count, vocabulary), layout=layout, nll_on_prompt=True)
+    packed = pack_replies(sample_groups(count, vocabulary), layout=layout, nll_on_prompt=True)
     was_training = model.training
     model.train()
     try:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output = model(packed_pairs=packed.to(_widest(model).device))  # alive, so that no storage is used twice
+            output = model(packed=packed.to(_widest(model).device))  # alive, so that no storage is used twice
         del output
     finally:
         model.train(was_training)

@@ -1,21 +1,20 @@
-"""Teach a causal language model to return token log-probabilities of packed pairs, the cheapest way it can.
+"""Teach a causal language model to return token log-probabilities of packed replies, the cheapest way it can.
 
-`install(model)` lets the model's forward take `packed_pairs=...`; everything else it answers as before. It has to be
+`install(model)` lets the model's forward take `packed=...`; everything else it answers as before. It has to be
 the forward itself, because the wrappers of data parallel training only work around that. `best_layout` finds out how
-the model can take pairs by trying: a few tokens packed must give the log-probabilities that the model's own logits give
+the model can take them by trying: a few tokens packed must give the log-probabilities that the model's own logits give
 sequence by sequence.
 """
 
 import functools
 import logging
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from orpo.training.fast.chunked_head import Head, token_log_probs
-from orpo.training.fast.packing import Layout, PackedPairs, pack_pairs
+from orpo.training.fast.packing import Layout, PackedReplies, ReplyGroup, pack_replies
 from orpo.training.fast.shared_prompt_attention import IMPLEMENTATIONS, sharing_prompts
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 LAYOUTS: Final[tuple[Layout, ...]] = ("shared", "packed", "plain")
 """From the fastest to the one that works for every model."""
 
-_PROBE_TOLERANCE: Final = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
+_TOLERANCE: Final = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 """Largest difference in fp32; mean difference in 16 bit, where a single logit of 30 is rounded by 0.06."""
 
 
@@ -33,19 +32,19 @@ def causal_model_of(model: nn.Module) -> nn.Module:
 
 
 def install(model: nn.Module) -> None:
-    """Let the model's forward answer `packed_pairs=PackedPairs` with (N,) log-probabilities."""
+    """Let the model's forward answer `packed=PackedReplies` with (N,) log-probabilities."""
     causal_model = causal_model_of(model)
-    if hasattr(causal_model.forward, "takes_packed_pairs"):
+    if hasattr(causal_model.forward, "takes_packed_replies"):
         return
     plain_forward = causal_model.forward
 
     @functools.wraps(plain_forward)
-    def forward(*args: Any, packed_pairs: PackedPairs | None = None, **kwargs: Any) -> Any:
-        if packed_pairs is None:
+    def forward(*args: Any, packed: PackedReplies | None = None, **kwargs: Any) -> Any:
+        if packed is None:
             return plain_forward(*args, **kwargs)
-        return _packed_log_probs(causal_model, plain_forward, packed_pairs)
+        return _packed_log_probs(causal_model, plain_forward, packed)
 
-    forward.takes_packed_pairs = True  # type: ignore[attr-defined]
+    forward.takes_packed_replies = True  # type: ignore[attr-defined]
     causal_model.forward = forward
 
 
@@ -58,7 +57,7 @@ def head_of(causal_model: nn.Module) -> Head:
     return Head(module, softcap=getattr(config, "final_logit_softcapping", None), scale=scale)
 
 
-def _packed_log_probs(causal_model: nn.Module, plain_forward: Any, packed: PackedPairs) -> Tensor:
+def _packed_log_probs(causal_model: nn.Module, plain_forward: Any, packed: PackedReplies) -> Tensor:
     if packed.layout == "plain":
         return _one_by_one(plain_forward, packed)
     body = cast(Any, causal_model).base_model
@@ -78,10 +77,10 @@ def _packed_log_probs(causal_model: nn.Module, plain_forward: Any, packed: Packe
     return token_log_probs(hidden, packed.targets, head_of(causal_model))
 
 
-def _one_by_one(plain_forward: Any, packed: PackedPairs) -> Tensor:
+def _one_by_one(plain_forward: Any, packed: PackedReplies) -> Tensor:
     """Run each sequence by itself through the whole model and read its own logits: slow, and right for any decoder."""
     log_probs = []
-    lengths = [n for pair in packed.segments for n in (pair.prompt + pair.chosen, pair.prompt + pair.rejected)]
+    lengths = [one.stem + branch for one in packed.segments for branch in one.branches]
     start = 0
     for length in lengths:
         logits = plain_forward(input_ids=packed.input_ids[:, start : start + length], use_cache=False).logits[0]
@@ -105,11 +104,11 @@ def best_layout(model: nn.Module, wanted: Layout = "shared") -> Layout:
         try:
             if layout == "shared":
                 _use_shared_prompt_attention(model)
-            difference = _probe(model, layout)
+            difference = _difference(model, layout)
         except Exception as refusal:  # whatever a model we do not know does with a mask that it does not know
             problem = f"{type(refusal).__name__}: {refusal}"
         else:
-            if difference <= _PROBE_TOLERANCE[_dtype_of(model)]:
+            if difference <= _TOLERANCE[_dtype_of(model)]:
                 return layout
             problem = f"log-probabilities differ by {difference:.2g}"
         if layout == "shared":
@@ -124,7 +123,7 @@ def best_layout(model: nn.Module, wanted: Layout = "shared") -> Layout:
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
     quantized = getattr(cast(Any, causal_model_of(model)).config, "quantization_config", None)
-    if (dtype := getattr(quantized, "bnb_4bit_compute_dtype", None)) in _PROBE_TOLERANCE:
+    if (dtype := getattr(quantized, "bnb_4bit_compute_dtype", None)) in _TOLERANCE:
         return cast(torch.dtype, dtype)
     return next((p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)), torch.float32)
 
@@ -148,40 +147,41 @@ def _use_plain_attention(model: nn.Module) -> None:
             causal_model.set_attn_implementation(plain)
 
 
-@dataclass(frozen=True)
-class ProbePair:
-    """A pair of made-up tokens."""
-
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-
-
-def probe_pairs(count: int, vocabulary: int) -> list[ProbePair]:
-    """Return pairs of a few tokens each, of different lengths, spread over the vocabulary."""
-    pairs = []
+def sample_groups(count: int, vocabulary: int) -> list[ReplyGroup]:
+    """Return made-up groups of two replies that begin alike, of different lengths, spread over the vocabulary."""
+    groups = []
     for number in range(count):
-        prompt, chosen, rejected = 9 + number % 3, 7 - number % 4, 5 + number % 5
-        ids = [(1 + 101 * number + 7919 * (i + 1)) % vocabulary for i in range(prompt + chosen + rejected)]
-        pairs.append(ProbePair(ids[:prompt], ids[prompt : prompt + chosen], ids[prompt + chosen :]))
-    return pairs
+        prompt, shared, first, second = 9 + number % 3, number % 3, 7 - number % 4, 5 + number % 5
+        ids = [(1 + 101 * number + 7919 * (i + 1)) % vocabulary for i in range(prompt + shared + first + second)]
+        stem = prompt + shared
+        beginning = ids[prompt:stem]
+        replies = ([*beginning, *ids[stem : stem + first]], [*beginning, *ids[stem + first :]])
+        groups.append(ReplyGroup(ids[:prompt], replies))
+    return groups
 
 
 @torch.no_grad()
-def _probe(model: nn.Module, layout: Layout) -> float:
-    """Return the difference in log-probability between a layout and the model's own logits: see _PROBE_TOLERANCE."""
+def _difference(model: nn.Module, layout: Layout) -> float:
+    """Return the difference in log-probability between a layout and the model's own logits: see _TOLERANCE."""
     vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
-    pairs = probe_pairs(3, vocabulary)
+    groups = sample_groups(4, vocabulary)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
-        packed, plain = (
-            model(packed_pairs=pack_pairs(pairs, layout=way, nll_on_prompt=True).to(device))
+        ours, plain = (
+            _by_entry(model, pack_replies(groups, layout=way, nll_on_prompt=True).to(device))
             for way in (layout, LAYOUTS[-1])
         )
     finally:
         model.train(was_training)
-    # The places stand in the same order in both; NaN must not pass for agreement.
-    differences = torch.nan_to_num(packed - plain, nan=torch.inf).abs()
+    # The entries stand in the same order in both; NaN must not pass for agreement.
+    differences = torch.nan_to_num(ours - plain, nan=torch.inf).abs()
     return float(differences.max() if _dtype_of(model) == torch.float32 else differences.mean())
+
+
+def _by_entry(model: nn.Module, packed: PackedReplies) -> Tensor:
+    """Return the log-probability of each token of each reply, reply by reply."""
+    log_probs: Tensor = model(packed=packed)
+    order = torch.argsort(packed.entry_replies, stable=True)
+    return log_probs[packed.entry_places[order]]

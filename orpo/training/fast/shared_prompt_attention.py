@@ -1,17 +1,17 @@
-"""Attention for rows in which chosen and rejected share a prompt, and several pairs share a row.
+"""Attention for rows in which the replies to a prompt share their stem, and several prompts share a row.
 
-A token sees what the model's own mask lets it see, judged by positions within its own pair, except that a rejected
-completion never sees the chosen one that stands before it:
+A token sees what the model's own mask lets it see, judged by positions within its own group, except that a branch never
+sees another one that stands before it:
 
-               keys   prompt  chosen  rejected
-    queries prompt    causal
-            chosen     all    causal
-            rejected   all             causal
+               keys   stem    first   second
+    queries stem      causal
+            first      all    causal
+            second     all            causal
 
 transformers asks an attention implementation for two functions by name: one makes the mask, one attends. Ours are
 registered as `shared_prompt_sdpa`, `shared_prompt_eager` and `shared_prompt_flex`; the model's code stays untouched.
 Outside `sharing_prompts(...)` they do exactly what `sdpa`, `eager` and `flex_attention` do, so generating with the
-model goes on working. The first two attend pair by pair; FlexAttention takes the row whole, with a block mask.
+model goes on working. The first two attend group by group; FlexAttention takes the row whole, with a block mask.
 """
 
 import sys
@@ -46,7 +46,7 @@ _segments_of_this_pass: ContextVar[Sequence[Segments] | None] = ContextVar("segm
 
 @contextmanager
 def sharing_prompts(segments: Sequence[Segments]) -> Iterator[None]:
-    """Within this, the model's next forward pass takes its row as pairs that are laid out like this."""
+    """Within this, the model's next forward pass takes its row as groups that are laid out like this."""
     token = _segments_of_this_pass.set(segments)
     try:
         yield
@@ -68,21 +68,21 @@ class SharedPromptMask:
 
     @cached_property
     def pieces(self) -> list[int]:
-        """Lengths by which to cut a row: prompt + chosen, then rejected, of each pair."""
-        return [length for pair in self.segments for length in (pair.prompt + pair.chosen, pair.rejected)]
+        """Lengths by which to cut a row: of each group the stem with the first branch, then every other branch."""
+        return [length for one in self.segments for length in (one.stem + one.branches[0], *one.branches[1:])]
 
     @cached_property
-    def pair_masks(self) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Boolean masks of each pair: (prompt + chosen over itself), None where plainly causal, and rejected over all.
+    def group_masks(self) -> list[tuple[Tensor | None, list[Tensor | None]]]:
+        """Boolean masks of each group: (stem + first branch over itself), None where plainly causal, and the others.
 
-        The latter is (rejected, prompt + rejected); None where there is nothing to attend for.
+        The mask of another branch is (branch, stem + branch); None where there is nothing to attend for.
         """
         masks = []
-        for pair in self.segments:
-            own = pair.prompt + pair.chosen
+        for one in self.segments:
+            own = one.stem + one.branches[0]
             own_mask = None if self._is_plainly_causal(own) else self.mask_over(0, own)
-            rejected_mask = self.mask_over(pair.prompt, pair.prompt + pair.rejected) if pair.rejected else None
-            masks.append((own_mask, rejected_mask))
+            others = [self.mask_over(one.stem, one.stem + length) if length else None for length in one.branches[1:]]
+            masks.append((own_mask, others))
         return masks
 
     def _is_plainly_causal(self, length: int) -> bool:
@@ -109,7 +109,7 @@ class SharedPromptMask:
 
     @cached_property
     def blocks(self) -> Any:
-        """The row's BlockMask for FlexAttention: blocks in which nobody sees anybody are never computed."""
+        """The row's BlockMask for FlexAttention: blocks without a visible pair are never computed."""
         from torch.nn.attention.flex_attention import create_block_mask
 
         sees, total = token_rule(self.segments, self.mask_function, self.device), sum(self.pieces)
@@ -118,22 +118,21 @@ class SharedPromptMask:
 
 def token_rule(segments: Sequence[Segments], mask_function: MaskFunction, device: torch.device) -> MaskFunction:
     """Return (batch, head, query index, key index) -> may it see, over the whole row: a FlexAttention `mask_mod`."""
-    counts = torch.tensor([[pair.prompt, pair.chosen, pair.rejected] for pair in segments]).flatten()
-    parts = torch.arange(3).repeat(len(segments)).repeat_interleave(counts).to(device)  # 0 prompt 1 chosen 2 rejected
-    owners = torch.arange(len(segments)).repeat_interleave(counts.view(-1, 3).sum(1)).to(device)
-    positions = torch.cat([torch.arange(length) + offset for pair in segments for length, offset in _runs(pair)]).to(
-        device
-    )
+    runs = [
+        (owner, part, offset, length)
+        for owner, one in enumerate(segments)
+        for part, offset, length in [(0, 0, one.stem), *((i + 1, one.stem, n) for i, n in enumerate(one.branches))]
+    ]
+    lengths = torch.tensor([length for *_, length in runs])
+    owners = torch.tensor([owner for owner, *_ in runs]).repeat_interleave(lengths).to(device)
+    parts = torch.tensor([part for _, part, *_ in runs]).repeat_interleave(lengths).to(device)  # 0 is the stem
+    positions = torch.cat([torch.arange(length) + offset for *_, offset, length in runs]).to(device)
 
     def sees(batch: Any, head: Any, query: Any, key: Any) -> Any:
         together = (owners[query] == owners[key]) & ((parts[key] == 0) | (parts[key] == parts[query]))
         return together & mask_function(batch, head, positions[query], positions[key])
 
     return sees
-
-
-def _runs(pair: Segments) -> list[tuple[int, int]]:
-    return [(pair.prompt, 0), (pair.chosen, pair.prompt), (pair.rejected, pair.prompt)]
 
 
 def _make_mask(plain_name: str, *args: Any, **kwargs: Any) -> Any:
@@ -160,25 +159,33 @@ def _attend(
     if plain_name == "flex_attention":
         whole: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask.blocks, **kwargs)
         return whole
-    as_mask = partial(_as_bias, dtype=query.dtype) if plain_name == "eager" else _as_is
-    pieces = attention_mask.pieces
-    queries, keys, values = (tensor.split_with_sizes(pieces, dim=2) for tensor in (query, key, value))
+    return _attend_by_group(attend, plain_name, module, (query, key, value), attention_mask, **kwargs), None
+
+
+def _attend_by_group(
+    attend: Callable[..., tuple[Tensor, Tensor | None]],
+    plain_name: str,
+    module: nn.Module,
+    states: tuple[Tensor, Tensor, Tensor],
+    mask: SharedPromptMask,
+    **kwargs: Any,
+) -> Tensor:
+    """Attend for the stem with the first branch, then for each other branch over the stem and itself."""
+    as_mask = partial(_as_bias, dtype=states[0].dtype) if plain_name == "eager" else _as_is
+    queries, keys, values = (iter(tensor.split_with_sizes(mask.pieces, dim=2)) for tensor in states)
     outputs: list[Tensor] = []
-    for number, (pair, (own_mask, rejected_mask)) in enumerate(
-        zip(attention_mask.segments, attention_mask.pair_masks, strict=True)
-    ):
-        own, rejected = 2 * number, 2 * number + 1
+    for one, (own_mask, other_masks) in zip(mask.segments, mask.group_masks, strict=True):
+        own_keys, own_values = next(keys), next(values)
         if plain_name == "eager" and own_mask is None:
-            own_mask = attention_mask.mask_over(0, pieces[own])
-        output, _ = attend(module, queries[own], keys[own], values[own], as_mask(own_mask), **kwargs)
-        outputs.append(output)
-        if pair.rejected:
-            seen_keys, seen_values = (
-                torch.cat([tensors[own][:, :, : pair.prompt], tensors[rejected]], dim=2) for tensors in (keys, values)
-            )
-            output, _ = attend(module, queries[rejected], seen_keys, seen_values, as_mask(rejected_mask), **kwargs)
-            outputs.append(output)
-    return torch.cat(outputs, dim=1), None
+            own_mask = mask.mask_over(0, own_keys.shape[2])
+        outputs.append(attend(module, next(queries), own_keys, own_values, as_mask(own_mask), **kwargs)[0])
+        for other_mask in other_masks:
+            query, key, value = next(queries), next(keys), next(values)
+            if query.shape[2]:
+                seen_keys = torch.cat([own_keys[:, :, : one.stem], key], dim=2)
+                seen_values = torch.cat([own_values[:, :, : one.stem], value], dim=2)
+                outputs.append(attend(module, query, seen_keys, seen_values, as_mask(other_mask), **kwargs)[0])
+    return torch.cat(outputs, dim=1)
 
 
 def _as_is(mask: Tensor | None) -> Tensor | None:

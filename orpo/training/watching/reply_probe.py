@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft import PeftModel
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from orpo.chat_model.generation import generate_replies
 from orpo.records.messages import Message, last_message, system_message
@@ -16,22 +23,13 @@ from orpo.scoring.measures import measure_replies
 from orpo.scoring.replies import score_replies
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.watching.monitors import StopRequest, TensorBoardMonitor
+from orpo.training.watching.guards import StopRequest
 from orpo.training.watching.reward import ReferenceModel, rewards
+from orpo.training.watching.tensorboard import TensorBoardMonitor
 
 _SHOWN_REPLIES = 12
 _BATCH_SIZE = 64
 _WATCHED = ("emoji_rate", "mean_emojis", "max_emojis", "commonest_share", "repeated_share", "distinct_share")
-
-
-@dataclass(frozen=True)
-class RewardPair:
-    """An evaluation pair with its text, which the score needs."""
-
-    tokens: TokenizedPair
-    prompt: list[Message]
-    chosen: str
-    rejected: str
 
 
 class ReplyProbe(TrainerCallback):
@@ -40,9 +38,9 @@ class ReplyProbe(TrainerCallback):
     def __init__(
         self,
         board: TensorBoardMonitor,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         conversations: Sequence[list[Message]],
-        pairs: Sequence[RewardPair],
+        pairs: Sequence[TokenizedPair],
         settings: TrainSettings,
         stop: StopRequest,
     ) -> None:
@@ -54,32 +52,42 @@ class ReplyProbe(TrainerCallback):
         self._settings = settings
         self._stop = stop
         self._reference = ReferenceModel()
-        self._sampling = Sampling(max_new_tokens=settings.max_new_tokens)
+        self._sampling = Sampling(max_new_tokens=settings.watch.max_new_tokens)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PeftModel | None = None,
+        **kwargs: Any,
     ) -> None:
         """Measure the model as it is before the first step."""
-        if state.global_step == 0:
+        if state.global_step == 0 and model is not None:
             self.measure(model, state)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PeftModel | None = None,
+        **kwargs: Any,
     ) -> None:
         """Measure at every evaluation, and at the last step, which also evaluates the loss."""
         is_last = state.global_step >= state.max_steps
         if is_last and args.eval_strategy != "no" and not self._stop.asked:
             control.should_evaluate = True
-        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self._stop.asked:
+        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self._stop.asked and model:
             self.measure(model, state)
 
-    def measure(self, model: Any, state: TrainerState) -> None:
+    def measure(self, model: PeftModel, state: TrainerState) -> None:
         """Sample replies and measure rewards, without touching training's random numbers."""
         step = state.global_step
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
             # All prompts in one go: a step of decoding costs about the same for many rows as for a few.
-            prompts = [*self._conversations, *(pair.prompt for pair in self._pairs)]
+            prompts = [*self._conversations, *(one.pair.prompt for one in self._pairs)]
             replies = generate_replies(
                 model, self._tokenizer, prompts, self._sampling, seed=self._settings.seed, batch_size=_BATCH_SIZE
             )
@@ -94,35 +102,35 @@ class ReplyProbe(TrainerCallback):
     def _reply_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
         if not replies:
             return {}
-        reports = score_replies(self._settings.scorer, self._conversations, [reply.text for reply in replies])
+        reports = score_replies(self._settings.watch.scorer, self._conversations, [reply.text for reply in replies])
         self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
         return reply_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 
-    def _reward_figures(self, model: Any, replies: Sequence[Reply]) -> dict[str, float]:
+    def _reward_figures(self, model: PeftModel, replies: Sequence[Reply]) -> dict[str, float]:
         if not replies:
             return {}
         ids, scores = [], []
-        scorer = get_scorer(self._settings.scorer)
-        for pair, reply in zip(self._pairs, replies, strict=True):
-            ids.append([pair.tokens.chosen_ids, pair.tokens.rejected_ids, self._reply_ids(pair, reply)])
-            question, system = last_message(pair.prompt), system_message(pair.prompt)
-            texts = (pair.chosen, pair.rejected, reply.text)
+        scorer = get_scorer(self._settings.watch.scorer)
+        for one, reply in zip(self._pairs, replies, strict=True):
+            ids.append([one.chosen_ids, one.rejected_ids, self._reply_ids(one, reply)])
+            question, system = last_message(one.pair.prompt), system_message(one.pair.prompt)
+            texts = (one.pair.chosen_text, one.pair.rejected_text, reply.text)
             scores.append([scorer.score(text, question, system=system) for text in texts])
         found = rewards(
             model,
-            [pair.tokens.prompt_ids for pair in self._pairs],
+            [one.prompt_ids for one in self._pairs],
             ids,
             scores,
             reference=self._reference,
-            beta=self._settings.beta,
-            batch_size=self._settings.batch_size,
+            beta=self._settings.watch.reward_beta,
+            batch_size=self._settings.optimiser.batch_size,
         )
         means = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
         return dict(zip(("reward/chosen", "reward/rejected", "reward/sampled"), means, strict=True))
 
-    def _reply_ids(self, pair: RewardPair, reply: Reply) -> list[int]:
+    def _reply_ids(self, pair: TokenizedPair, reply: Reply) -> list[int]:
         ids: list[int] = self._tokenizer(reply.text, add_special_tokens=False, verbose=False)["input_ids"]
-        return [*ids, pair.tokens.chosen_ids[-1]] if reply.finished or not ids else ids
+        return [*ids, pair.chosen_ids[-1]] if reply.finished or not ids else ids
 
 
 def reply_figures(replies: Sequence[Reply]) -> dict[str, float]:

@@ -8,7 +8,8 @@ replies to the same prompt that are measured with it: here the chosen, the rejec
 """
 
 from collections.abc import Sequence
-from typing import Any
+
+from peft import PeftModel
 
 from orpo.chat_model.log_probs import completion_log_probs
 
@@ -27,7 +28,7 @@ class ReferenceModel:
         self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
 
     def log_probs(
-        self, model: Any, prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], *, batch_size: int
+        self, model: PeftModel, prompt_ids: Sequence[list[int]], completion_ids: Sequence[list[int]], *, batch_size: int
     ) -> list[float]:
         """Return log pi_ref(y|x) of each completion, summed over its tokens."""
         keys = [(tuple(prompt), tuple(ids)) for prompt, ids in zip(prompt_ids, completion_ids, strict=True)]
@@ -42,7 +43,7 @@ class ReferenceModel:
 
 
 def log_ratios(
-    model: Any,
+    model: PeftModel,
     prompt_ids: Sequence[list[int]],
     completion_ids: Sequence[list[int]],
     *,
@@ -56,7 +57,7 @@ def log_ratios(
 
 
 def rewards(
-    model: Any,
+    model: PeftModel,
     prompt_ids: Sequence[list[int]],
     replies: Sequence[Sequence[list[int]]],
     scores: Sequence[Sequence[float]],

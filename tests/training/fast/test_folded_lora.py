@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from orpo.training.fast.folded_lora import fold
+from orpo.training.fast.folded_lora import fast_product_dtype, fold
 from tests.training.small_models import copy_of, gradients, largest_relative_difference, make_model, with_lora
 
 IDS = torch.arange(3, 35).view(2, 16)
@@ -65,3 +65,50 @@ def test_a_frozen_input_gets_no_gradient_and_costs_none() -> None:
     x = torch.randn(5, 32)
     layer(x).sum().backward()
     assert x.grad is None and layer.lora_A["default"].weight.grad is not None
+
+
+def test_bfloat16_products_stay_close_and_everything_else_stays_fp32() -> None:
+    """Frozen weights are kept in bfloat16; adapters, their gradients and what layers return are fp32."""
+    plain = with_lora(make_model("llama_with_biases"))
+    mixed = copy_of(plain)
+    fold(mixed, torch.bfloat16)
+    layer = mixed.get_base_model().model.layers[0].self_attn.q_proj
+    assert layer.base_layer.weight.dtype == torch.bfloat16 and layer.lora_A["default"].weight.dtype == torch.float32
+    assert mixed.get_output_embeddings().weight.dtype == torch.float32
+    assert layer(torch.randn(2, 3, 32)).dtype == torch.float32
+    torch.testing.assert_close(run(mixed), run(plain), rtol=5e-3, atol=5e-3)
+    ours, theirs = gradients(mixed), gradients(plain)
+    assert {gradient.dtype for gradient in ours.values()} == {torch.float32}
+    assert largest_relative_difference(ours, theirs) <= 0.1
+
+
+def test_the_reference_of_a_model_with_bfloat16_products_is_the_base_model() -> None:
+    plain = with_lora(make_model("llama_with_biases"))
+    mixed = copy_of(plain)
+    fold(mixed, torch.bfloat16)
+    with torch.no_grad(), plain.disable_adapter(), mixed.disable_adapter():
+        expected, got = plain(input_ids=IDS).logits.log_softmax(-1), mixed(input_ids=IDS).logits.log_softmax(-1)
+    assert float((got - expected).abs().mean()) < 0.02
+
+
+def test_what_peft_must_compute_itself_keeps_its_fp32_weights() -> None:
+    model = with_lora(make_model("llama_untied"), lora_dropout=0.1)
+    fold(model, torch.bfloat16)
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("able", "dtype"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "amx_bf16": False}, torch.float32),
+        ({"architecture": "aarch64"}, torch.float32),
+    ],
+)
+def test_bfloat16_is_taken_only_where_the_processor_has_its_instructions(
+    able: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert fast_product_dtype(torch.device("cpu")) == dtype
+    assert fast_product_dtype(torch.device("meta")) == torch.float32

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from orpo.training.fast.packed_forward import best_layout
-from orpo.training.fast.packing import Layout, nll_tokens, pack_pairs
-from orpo.training.losses import orpo_loss
+from orpo.training.fast.packing import Layout, pack_replies
+from orpo.training.losses import orpo_losses
 from tests.training.small_models import (
     LENGTHS,
     SHAPES,
@@ -16,6 +16,7 @@ from tests.training.small_models import (
     Pair,
     copy_of,
     gradients,
+    groups_of,
     largest_relative_difference,
     make_model,
     make_pairs,
@@ -25,12 +26,11 @@ from tests.training.small_models import (
 
 
 def loss_of(model: Any, pairs: Sequence[Pair], layout: Layout, *, beta: float, nll_on_prompt: bool) -> torch.Tensor:
-    packed = pack_pairs(pairs, layout=layout, nll_on_prompt=nll_on_prompt)
-    log_probs = model(packed_pairs=packed)
-    chosen, rejected = packed.sum_by_completion(log_probs)
-    chosen_tokens, rejected_tokens = packed.completion_tokens.view(-1, 2).unbind(1)
-    nll = -(log_probs * packed.in_nll).sum() / sum(nll_tokens(pair, nll_on_prompt) for pair in pairs)
-    return orpo_loss(chosen, chosen_tokens, rejected, rejected_tokens, nll, beta).loss
+    packed = pack_replies(groups_of(pairs), layout=layout, nll_on_prompt=nll_on_prompt)
+    log_probs = model(packed=packed)
+    chosen, rejected = (packed.sum_by_reply(log_probs) / packed.reply_tokens).view(-1, 2).unbind(1)
+    nll = -(log_probs * packed.in_nll).sum() / packed.in_nll.sum()
+    return nll + beta * orpo_losses(chosen, rejected).mean()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -40,6 +40,31 @@ def test_every_shape_takes_shared_prompts_and_agrees_with_its_own_logits(shape: 
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     pairs = make_pairs(LENGTHS)
+    for nll_on_prompt in (True, False):
+        plain.zero_grad()
+        fast.zero_grad()
+        expected = reference_loss(plain, pairs, beta=0.3, nll_on_prompt=nll_on_prompt)
+        got = loss_of(fast, pairs, "shared", beta=0.3, nll_on_prompt=nll_on_prompt)
+        expected.backward()
+        got.backward()
+        assert abs(got.item() - expected.item()) <= 1e-5 * max(1.0, abs(expected.item()))
+        assert largest_relative_difference(gradients(fast), gradients(plain)) <= 1e-4
+
+
+@pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
+def test_replies_that_begin_alike_are_computed_once_and_counted_twice(shape: str) -> None:
+    """Minimal pairs: a token differs, a reply goes on, a pair shares nothing; fewer tokens, the same gradients."""
+    stems = make_pairs([(9, 8, 8), (4, 5, 5), (6, 1, 1)], seed=3)
+    pairs = [
+        Pair(stems[0].prompt_ids, [*stems[0].chosen_ids, 2], [*stems[0].chosen_ids[:-1], 50, 2]),
+        Pair(stems[1].prompt_ids, [*stems[1].chosen_ids, 51, 52, 2], [*stems[1].chosen_ids, 2]),
+        Pair(stems[2].prompt_ids, stems[2].chosen_ids, [53, 2]),
+    ]
+    plain = with_lora(make_model(shape))
+    fast = copy_of(plain)
+    assert best_layout(fast) == "shared"
+    row = pack_replies(groups_of(pairs), layout="shared", nll_on_prompt=True)
+    assert row.input_ids.shape[1] == sum(len(p.prompt_ids) for p in pairs) + 7 + 1 + 1 + 5 + 2 + 0 + 0 + 1
     for nll_on_prompt in (True, False):
         plain.zero_grad()
         fast.zero_grad()

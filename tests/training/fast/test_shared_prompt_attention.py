@@ -9,7 +9,7 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 from orpo.training.fast.packing import Segments
 from orpo.training.fast.shared_prompt_attention import SharedPromptMask, token_rule
 
-SEGMENTS = [Segments(3, 2, 4), Segments(2, 0, 3), Segments(4, 3, 0)]
+SEGMENTS = [Segments(3, (2, 4)), Segments(2, (0, 3)), Segments(4, (3, 0)), Segments(2, (2,)), Segments(3, (1, 2, 2))]
 
 
 def rule_by_hand(window: int) -> torch.Tensor:
@@ -18,16 +18,15 @@ def rule_by_hand(window: int) -> torch.Tensor:
         (number, part, position)
         for number, pair in enumerate(SEGMENTS)
         for part, length, first in (
-            ("p", pair.prompt, 0),
-            ("c", pair.chosen, pair.prompt),
-            ("r", pair.rejected, pair.prompt),
+            ("stem", pair.stem, 0),
+            *((str(branch), length, pair.stem) for branch, length in enumerate(pair.branches)),
         )
         for position in range(first, first + length)
     ]
     return torch.tensor(
         [
             [
-                q_pair == k_pair and k_part in ("p", q_part) and k_position <= q_position < k_position + window
+                q_pair == k_pair and k_part in ("stem", q_part) and k_position <= q_position < k_position + window
                 for k_pair, k_part, k_position in tokens
             ]
             for q_pair, q_part, q_position in tokens
@@ -47,17 +46,18 @@ def test_the_pairwise_masks_are_cut_out_of_the_whole_one(window: int) -> None:
     rule = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
     mask = SharedPromptMask(SEGMENTS, rule, torch.device("cpu"))
     dense, start = mask.dense(), 0
-    for pair, (own, rejected) in zip(SEGMENTS, mask.pair_masks, strict=True):
-        length = pair.prompt + pair.chosen
+    for pair, (own, others) in zip(SEGMENTS, mask.group_masks, strict=True):
+        length = pair.stem + pair.branches[0]
         block = dense[start : start + length, start : start + length]
         assert torch.equal(block, own[0, 0] if own is not None else torch.ones(length, length).tril().bool())
         assert (own is None) == (window == 100 or length <= window)
-        if rejected is not None:
-            rows = dense[start + length : start + pair.total]
-            seen = torch.cat(
-                [rows[:, start : start + pair.prompt], rows[:, start + length : start + pair.total]], dim=1
-            )
-            assert torch.equal(rejected[0, 0], seen)
+        behind = start + length
+        for other, size in zip(others, pair.branches[1:], strict=True):
+            rows = dense[behind : behind + size]
+            seen = torch.cat([rows[:, start : start + pair.stem], rows[:, behind : behind + size]], dim=1)
+            assert (other is None) == (size == 0)
+            assert other is None or torch.equal(other[0, 0], seen)
+            behind += size
         start += pair.total
 
 

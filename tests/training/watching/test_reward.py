@@ -67,9 +67,9 @@ def test_a_fresh_adapter_moves_nothing(tiny_model_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     from orpo.training.adapter import add_adapter
-    from orpo.training.settings import TrainSettings
+    from tests.training.small_models import settings_from
 
-    model = add_adapter(AutoModelForCausalLM.from_pretrained(tiny_model_folder), TrainSettings())
+    model = add_adapter(AutoModelForCausalLM.from_pretrained(tiny_model_folder), settings_from())
     assert rewards(
         model, [[5, 6]], [[[9, 2], [10, 2]]], [[1.0, 0.0]], reference=ReferenceModel(), beta=0.1, batch_size=2
     ) == [pytest.approx([0.05, -0.05])]

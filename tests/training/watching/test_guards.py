@@ -11,8 +11,9 @@ from transformers import TrainerControl, TrainerState
 
 from orpo.command.errors import TrainingError
 from orpo.records.replies import Reply
-from orpo.training.watching.monitors import FiniteGuard, StopRequest, TensorBoardMonitor, ThroughputMonitor
+from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
 from orpo.training.watching.reply_probe import reply_figures
+from orpo.training.watching.tensorboard import TensorBoardMonitor, ThroughputMonitor
 
 
 def arguments(**changes: Any) -> Any:
@@ -25,7 +26,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(value: floa
     model = torch.nn.Linear(2, 1)
     model.weight.grad = torch.tensor([[1.0, value]])
     state = TrainerState(global_step=6)
-    with pytest.raises(TrainingError, match=r"gradient of step 7 .*--learning-rate \(now 0\.5\)"):
+    with pytest.raises(TrainingError, match=r"gradient of step 7 .*learning rate \(now 0\.5\)"):
         FiniteGuard().on_pre_optimizer_step(arguments(), state, TrainerControl(), model=model)
 
 
@@ -39,6 +40,18 @@ def test_finite_gradients_and_losses_pass() -> None:
         guard.on_log(arguments(), TrainerState(), TrainerControl(), logs={"eval_loss": float("nan")})
 
 
+def test_a_model_that_is_ruined_stops_the_run_though_all_numbers_are_finite() -> None:
+    """`--learning-rate 1e6` took the loss from 0.08 to 9 and the run ended well."""
+    guard, state = RuinGuard(), TrainerState(global_step=9)
+    guard.on_log(arguments(), state, TrainerControl(), logs={"logps/chosen": -2.0})
+    guard.on_log(arguments(), state, TrainerControl(), logs={"logps/chosen": -3.9, "eval_logps/chosen": -1.0})
+    with pytest.raises(TrainingError, match=r"ruined .* -2\.0, and has -4\.1 at step 9; .*\(now 0\.5\)"):
+        guard.on_log(arguments(), state, TrainerControl(), logs={"logps/chosen": -4.1})
+    resumed = TrainerState(log_history=[{"eval_logps/chosen": -1.0}])
+    with pytest.raises(TrainingError, match="ruined"):
+        RuinGuard().on_log(arguments(), resumed, TrainerControl(), logs={"eval_logps/chosen": -3.1})
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(number: signal.Signals) -> None:
     before = signal.getsignal(number)
@@ -49,7 +62,7 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(number: signal.S
         signal.raise_signal(number)
         assert stop.asked
         stop.on_step_end(arguments(), TrainerState(), control)
-        assert control.should_training_stop and control.should_save
+        assert (control.should_training_stop, control.should_save) == (True, True)
         with pytest.raises(KeyboardInterrupt):
             stop.raise_if_asked()
     assert signal.getsignal(number) == before
@@ -65,7 +78,7 @@ def test_the_second_ctrl_c_does_not_wait() -> None:
 def test_throughput_counts_only_the_time_of_steps(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps of 2 s with 100 tokens each, an evaluation of 10 s between them: 50 tokens/s."""
     clock = iter([0.0, 2.0, 12.0, 14.0])
-    monkeypatch.setattr("orpo.training.watching.monitors.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("orpo.training.watching.tensorboard.time.perf_counter", lambda: next(clock))
     monitor, state = ThroughputMonitor(TensorBoardMonitor(tmp_path)), TrainerState(log_history=[{"loss": 1.0}])
     for _ in range(2):
         monitor.on_step_begin(arguments(), state, TrainerControl())

@@ -1,23 +1,21 @@
-"""What watches a training run: TensorBoard, the progress bar, the guard against non-finite numbers, and Ctrl-C.
+"""What is seen of a training run: TensorBoard, its speed, and the progress bar.
 
-All of it are callbacks of `transformers.Trainer`, so both trainers are watched in the same way. A trainer adds the
-tokens of each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
+All are callbacks of `transformers.Trainer`, so both trainers are watched in the same way. A trainer adds the tokens of
+each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
 """
 
 import math
-import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from orpo.command.display import Advance, console_err, progress_bar
-from orpo.command.errors import TrainingError
-from orpo.command.ranks import process_count
+from orpo.command.display import Advance, progress_bar
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 # Sums over a whole run, and TRL's mean logit over the padded batch, which says nothing.
 _NOT_SHOWN = ("logits/", "train_", "total_flos", "epoch", "eval_runtime", "eval_samples_per", "eval_steps_per")
@@ -29,7 +27,7 @@ class TensorBoardMonitor(TrainerCallback):
     def __init__(self, folder: Path) -> None:
         """Write events below the folder once training begins."""
         self._folder = folder
-        self._writer: Any = None
+        self._writer: SummaryWriter | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -143,94 +141,6 @@ class ProgressMonitor(TrainerCallback):
             self._advance(0, loss=float(logs["loss"]), margin=float(logs.get("rewards/margins", math.nan)))
 
 
-class FiniteGuard(TrainerCallback):
-    """Stops the run before a gradient that is not finite reaches the weights.
-
-    Trainer itself goes on: clipping turns an infinite gradient into NaN, the step writes NaN into every weight, and the
-    log shows the mean of earlier losses.
-    """
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
-    ) -> None:
-        """Look at the gradients after accumulation and clipping, before the step."""
-        if args.fp16:  # the loss scaler meets infinite gradients all the time, and skips these steps
-            return
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if gradients and not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
-            raise _not_finite("gradient", state.global_step + 1, args)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Look at the losses."""
-        for key in ("loss", "eval_loss"):
-            if logs and not math.isfinite(logs.get(key, 0.0)):
-                raise _not_finite(key.replace("_", " "), state.global_step, args)
-
-
-class StopRequest(TrainerCallback):
-    """Lets Ctrl-C or a termination signal end the run after the step at hand, with a checkpoint; twice, at once."""
-
-    def __init__(self) -> None:
-        """Nothing has been asked yet."""
-        self._asked: int | None = None
-        self._earlier: dict[int, Any] = {}
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody wants the run to stop."""
-        return self._asked is not None
-
-    def __enter__(self) -> "StopRequest":
-        """Take over the signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(ValueError):  # not the main thread: whoever started this one handles signals
-                self._earlier[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-        self._earlier.clear()
-
-    def raise_if_asked(self) -> None:
-        """End the run as the signal would have done at once, now that the checkpoint is written."""
-        if self._asked is None:
-            return
-        number, self._asked = self._asked, None
-        handler = self._earlier.get(number)
-        if callable(handler):
-            handler(number, None)
-        raise KeyboardInterrupt
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write a checkpoint and stop, if asked."""
-        self._hear_the_others(args)
-        if self.asked:
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
-
-    def _hear_the_others(self, args: TrainingArguments) -> None:
-        """Let all processes stop after the same step: one that went on alone would wait for the others for ever."""
-        if process_count() > 1 and torch.distributed.is_initialized():
-            asked = torch.tensor(self._asked or 0, device=args.device)
-            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self._asked = int(asked) or None
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            self.raise_if_asked()
-        self._asked = number
-        console_err.print("stopping after this step with a checkpoint; once more stops at once", soft_wrap=True)
-
-
 def _is_hidden(key: str) -> bool:
     name = key.removeprefix("eval_")
     return key.startswith(_NOT_SHOWN) or name.startswith(_NOT_SHOWN)
@@ -238,10 +148,3 @@ def _is_hidden(key: str) -> bool:
 
 def _tag(key: str) -> str:
     return f"eval/{key.removeprefix('eval_')}" if key.startswith("eval_") else f"train/{key}"
-
-
-def _not_finite(what: str, step: int, args: TrainingArguments) -> TrainingError:
-    return TrainingError(
-        f"the {what} of step {step} is not a finite number, so training cannot go on; start again with a lower "
-        f"--learning-rate (now {args.learning_rate:g}), or with --dtype float32 if another was chosen"
-    )

@@ -1,0 +1,151 @@
+"""A training step from token ids to the loss, top to bottom.
+
+    pairs          token ids of prompt, chosen and rejected reply
+    group_of       the prompt with the replies that the method looks at
+    plan           rows within the token budget
+    pack_replies   one row of token ids, what replies share only once
+    model          log p of each token that a loss looks at, (N,)
+    sum_by_reply   log pi(y|x), (pairs, replies)
+    Objective      the row's share of the loss
+
+Every row's loss is its share of the whole step's, over all rows and processes, so how a step is cut into rows changes
+nothing but speed and memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from orpo.training.fast.packing import (
+    Layout,
+    PackedReplies,
+    ReplyGroup,
+    nll_tokens,
+    pack_replies,
+    packed_length,
+    plan_micro_batches,
+    spread_evenly,
+)
+from orpo.training.objective import Objective, RowTerms, StepTotals
+from orpo.training.tokenization import TokenizedPair
+
+Rows = list[list[TokenizedPair]]
+
+_PRODUCTS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
+"""What oneDNN is told about fp32 products: as they are, or with inputs rounded to bfloat16 and sums in fp32."""
+
+
+class TrainingStep:
+    """Computes losses of packed rows for one method, model layout and token budget."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        layout: Layout,
+        token_budget: int,
+        accelerator: Accelerator,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        products: torch.dtype = torch.float32,
+    ) -> None:
+        """Take what the loss and the packing need.
+
+        Args:
+            objective: The method.
+            layout: How the model takes replies (`best_layout` tells).
+            token_budget: The most tokens of a forward pass; a longer pair has one of its own.
+            accelerator: What knows the other processes.
+            autocast: Makes the context of a forward pass.
+            products: The numbers that products on a CPU are computed from.
+        """
+        self.objective = objective
+        self.layout = layout
+        self.token_budget = token_budget
+        self._accelerator = accelerator
+        self._autocast = autocast
+        self._products = products
+        self._references: dict[tuple[int, int], Tensor] = {}
+
+    def plan(self, pairs: Sequence[TokenizedPair], model: nn.Module) -> tuple[Rows, StepTotals]:
+        """Cut a step into rows, equally many in every process, and count the step over all processes.
+
+        A process with too few pairs gets empty rows.
+        """
+        groups = [self.objective.group_of(pair) for pair in pairs]
+        lengths = [packed_length(group, self.layout) for group in groups]
+        rows = plan_micro_batches(lengths, self.token_budget)
+        counts = [len(pairs), sum(nll_tokens(group, self.objective.nll_on_prompt) for group in groups)]
+        if self._accelerator.num_processes > 1:
+            mine = torch.tensor([[*counts, len(rows)]], device=self._accelerator.device)
+            all_counts = cast(Tensor, self._accelerator.gather(mine)).cpu()
+            counts, most = all_counts[:, :2].sum(0).tolist(), int(all_counts[:, 2].max())
+            if most > len(rows):
+                rows = spread_evenly(lengths, most)
+        cut = [[pairs[i] for i in row] for row in rows]
+        kl = self._kl(model, pairs) if self.objective.method == "kto" else 0.0
+        return cut, StepTotals(counts[0], counts[1], kl)
+
+    def row_terms(self, model: nn.Module, pairs: Sequence[TokenizedPair], totals: StepTotals) -> RowTerms:
+        """Compute one row's share of the loss."""
+        groups = [self.objective.group_of(pair) for pair in pairs]
+        packed = self._pack(groups)
+        with self._autocast(), self.on_fast_products():
+            log_probs = model(packed=packed).float()  # (N,); FSDP's mixed precision casts what a model returns
+        sums = packed.sum_by_reply(log_probs).view(len(pairs), -1)  # (pairs, replies) log pi(y|x)
+        tokens = packed.reply_tokens.view(len(pairs), -1)
+        nll = -(log_probs * packed.in_nll).sum() / totals.nll_tokens
+        reference = self._reference(model, pairs, packed) if self.objective.needs_reference else None
+        return self.objective.terms(sums, tokens, nll, totals, reference)
+
+    @contextmanager
+    def on_fast_products(self) -> Iterator[None]:
+        """Send fp32 products on a CPU to oneDNN, which is up to twice as fast at them; sums stay fp32."""
+        matmul = cast(Any, torch.backends.mkldnn).matmul
+        earlier = matmul.fp32_precision
+        if self._accelerator.device.type == "cpu":
+            matmul.fp32_precision = _PRODUCTS[self._products]
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = earlier
+
+    def _pack(self, groups: Sequence[ReplyGroup]) -> PackedReplies:
+        packed = pack_replies(groups, layout=self.layout, nll_on_prompt=self.objective.nll_on_prompt)
+        return packed.to(self._accelerator.device)
+
+    def _reference(self, model: nn.Module, pairs: Sequence[TokenizedPair], packed: PackedReplies) -> Tensor:
+        """Return log pi_ref(y|x), (pairs, replies), of the model without its adapter, computed once for each pair."""
+        keys = [(id(pair.prompt_ids), id(pair.chosen_ids)) for pair in pairs]  # the data set keeps them alive
+        if any(key not in self._references for key in keys):
+            sums = self._base_sums(model, packed).view(len(pairs), -1)
+            if self._accelerator.num_processes > 1:  # all processes must do equally many passes: nothing is kept
+                return sums
+            self._references.update(zip(keys, sums, strict=True))
+        return torch.stack([self._references[key] for key in keys])
+
+    def _base_sums(self, model: nn.Module, packed: PackedReplies) -> Tensor:
+        """Return log pi_ref of each reply of a row."""
+        tuned = cast(Any, self._accelerator.unwrap_model(model))
+        with torch.no_grad(), self._autocast(), tuned.disable_adapter(), self.on_fast_products():
+            return packed.sum_by_reply(tuned(packed=packed).float())
+
+    def _kl(self, model: nn.Module, pairs: Sequence[TokenizedPair]) -> float:
+        """Return KTO's reference point: the mean ratio of replies to the prompts that follow theirs in the step."""
+        others = [*pairs[-1:], *pairs[:-1]]
+        groups = [
+            ReplyGroup(pair.prompt_ids, (other.chosen_ids, other.rejected_ids))
+            for pair, other in zip(pairs, others, strict=True)
+        ]
+        sums = torch.zeros(2, dtype=torch.float64)
+        if len(pairs) > 1:  # a reply to its own prompt would say nothing
+            for row in plan_micro_batches([packed_length(group, self.layout) for group in groups], self.token_budget):
+                packed = self._pack([groups[i] for i in row])
+                with torch.no_grad(), self._autocast(), self.on_fast_products():
+                    ratios = packed.sum_by_reply(model(packed=packed).float()) - self._base_sums(model, packed)
+                sums += torch.tensor([float(ratios.sum()), len(ratios)])
+        if self._accelerator.num_processes > 1:
+            sums = cast(Tensor, self._accelerator.reduce(sums.to(self._accelerator.device), "sum")).cpu()
+        return max(float(sums[0] / sums[1]), 0.0) if sums[1] else 0.0

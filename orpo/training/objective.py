@@ -1,0 +1,134 @@
+"""What a run minimises: the method's loss over the replies of a row, and what is worth logging about each pair."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from orpo.training.fast.packing import ReplyGroup
+from orpo.training.losses import (
+    cpo_losses,
+    dpo_losses,
+    ipo_losses,
+    kto_losses,
+    log_odds_ratio,
+    orpo_losses,
+    simpo_losses,
+)
+from orpo.training.settings import MethodSettings
+from orpo.training.tokenization import TokenizedPair
+
+_OF_PAIRS: Final = (
+    "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """How much a whole step holds, over all rows and processes; a row's loss is its share of it."""
+
+    pairs: int
+    nll_tokens: int
+    kl: float = 0.0  # KTO's reference point
+
+
+@dataclass(frozen=True)
+class RowTerms:
+    """A row's share of the step's loss, and what is logged of each of its pairs; all but `loss` without a gradient."""
+
+    loss: Tensor  # ()
+    nll: Tensor  # () share of the negative log-likelihood, whether or not the loss counts it
+    of_pairs: dict[str, Tensor]  # (pairs,) each
+
+
+class Objective:
+    """A method with its settings."""
+
+    def __init__(self, settings: MethodSettings) -> None:
+        """Take the method and fill in its defaults."""
+        self.settings = settings
+        self.method = settings.method
+        self.beta = settings.strength
+        self.nll_on_prompt = settings.nll_on_prompt
+        self.needs_reference = settings.about.needs_reference
+        self._likelihood = {"orpo": 1.0, "sft": 1.0, "cpo": _given(settings.likelihood_weight, 1.0)}.get(
+            self.method, 0.0
+        )
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """The names of what is logged of each pair."""
+        if self.method == "sft":
+            return ("logps/chosen",)
+        return (*_OF_PAIRS, "log_odds_chosen", "log_odds_ratio") if self.method == "orpo" else _OF_PAIRS
+
+    def group_of(self, pair: TokenizedPair) -> ReplyGroup:
+        """Return the replies that the method looks at."""
+        replies = (pair.chosen_ids,) if self.method == "sft" else (pair.chosen_ids, pair.rejected_ids)
+        return ReplyGroup(pair.prompt_ids, replies)
+
+    def terms(
+        self,
+        sums: Tensor,  # (pairs, replies) log pi(y|x)
+        tokens: Tensor,  # (pairs, replies)
+        nll: Tensor,  # () this row's share of the mean negative log-likelihood of the step
+        totals: StepTotals,
+        reference: Tensor | None = None,  # (pairs, replies) log pi_ref(y|x)
+    ) -> RowTerms:
+        """Compute the loss."""
+        loss = self._likelihood * nll if self._likelihood else torch.zeros_like(nll)
+        if self.method == "sft":
+            return RowTerms(loss, nll.detach(), {"logps/chosen": (sums / tokens)[:, 0].detach()})
+        losses = self._losses(sums, tokens, reference, totals)
+        weight = self.beta if self.method == "orpo" else 1.0
+        loss = loss + weight * losses.sum() / totals.pairs
+        return RowTerms(loss, nll.detach(), self._of_pairs(sums.detach(), tokens, reference))
+
+    def _losses(self, sums: Tensor, tokens: Tensor, reference: Tensor | None, totals: StepTotals) -> Tensor:
+        """Return the preference term of each pair, (pairs,)."""
+        s, beta = self.settings, self.beta
+        means = _both(sums / tokens)
+        smoothing = s.label_smoothing or 0.0
+        match self.method:
+            case "orpo":
+                return orpo_losses(*means)
+            case "cpo":
+                return cpo_losses(*_both(sums), beta, smoothing)
+            case "simpo":
+                return simpo_losses(*means, beta, _given(s.margin, 0.5))
+        assert reference is not None
+        ratios = sums - reference
+        match self.method:
+            case "dpo":
+                return dpo_losses(*_both(ratios), beta, smoothing)
+            case "ipo":
+                return ipo_losses(*_both(ratios / tokens), beta)
+        weights = _given(s.desirable_weight, 1.0), _given(s.undesirable_weight, 1.0)
+        better, worse = kto_losses(*_both(ratios), ratios.new_tensor(totals.kl), beta, *weights)
+        return (better + worse) / 2  # a pair is two examples
+
+    def _of_pairs(self, sums: Tensor, tokens: Tensor, reference: Tensor | None) -> dict[str, Tensor]:
+        """Return what is logged: log-probabilities per token, and the reward that the method's loss compares."""
+        means = sums / tokens
+        if reference is not None:
+            compared = (sums - reference) / tokens if self.method == "ipo" else sums - reference
+        else:
+            compared = sums if self.method == "cpo" else means
+        chosen, rejected = (self.beta * compared).unbind(1)
+        values = (chosen, rejected, (chosen > rejected).float(), chosen - rejected, *means.unbind(1))
+        found = dict(zip(_OF_PAIRS, values, strict=True))
+        if self.method == "orpo":
+            odds = log_odds_ratio(*means.unbind(1))
+            found |= {"log_odds_chosen": odds, "log_odds_ratio": logsigmoid(odds)}
+        return found
+
+
+def _both(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (pairs, 2) as chosen and rejected."""
+    return values[:, 0], values[:, 1]
+
+
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
