@@ -8,17 +8,40 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+SENTENCEPIECE = [
+    *("<pad>", "<eos>", "<bos>", "<unk>"),
+    *(f"<0x{byte:02X}>" for byte in range(256)),
+    *("\u2581", *"abcdefghijklmnopqrstuvwxyz.,!", "he", "ll", "hell", "hello", "\u2581y"),
+]
+"""A small vocabulary in the way of Gemma's."""
+
 _NORM_PLUS_ONE = {"gemma2", "gemma3"}  # llama.cpp keeps w + 1, which is what these models multiply with
 
 
 def write_gguf(
-    file: Path, architecture: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, rope_factor: float = 0
+    file: Path,
+    architecture: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    rope_factor: float = 0,
 ) -> Path:
-    """Write a model and a byte-level tokenizer in 32-bit floats; `rope_factor` adds Llama 3's scaled rotations."""
+    """Write a model and its tokenizer in 32-bit floats.
+
+    Args:
+        file: Where to.
+        architecture: llama.cpp's name of it.
+        model: A model of that architecture.
+        tokenizer: A byte-level tokenizer; None writes SENTENCEPIECE.
+        rope_factor: Llama 3's scaled rotations, if above 0.
+    """
     config = model.config
     writer = gguf.GGUFWriter(file, architecture)
     _add_sizes(writer, config)
-    _add_tokenizer(writer, tokenizer)
+    if tokenizer is None:
+        _add_sentencepiece(writer)
+    else:
+        _add_tokenizer(writer, tokenizer)
     names = gguf.get_tensor_name_map(_architecture(architecture), config.num_hidden_layers)
     written = set()
     for key, tensor in model.state_dict().items():
@@ -78,6 +101,20 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase) 
     writer.add_pad_token_id(tokenizer.pad_token_id)
     assert isinstance(tokenizer.chat_template, str)
     writer.add_chat_template(tokenizer.chat_template)
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter) -> None:
+    """Write a vocabulary as Gemma's is kept: scores and no merges, bytes as tokens of their own."""
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(SENTENCEPIECE)
+    writer.add_token_scores([-float(place) for place in range(len(SENTENCEPIECE))])
+    writer.add_token_types([3] * 4 + [6] * 256 + [1] * (len(SENTENCEPIECE) - 260))
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(3)
+    writer.add_pad_token_id(0)
+    writer.add_chat_template("{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}")
 
 
 def _architecture(name: str) -> "gguf.MODEL_ARCH":

@@ -16,7 +16,7 @@ from orpo.chat_model.gguf import convert_gguf
 from orpo.chat_model.loading import load_model, load_tokenizer
 from orpo.command.errors import ModelError, OutputError
 from orpo.records.messages import user_message
-from tests.gguf_files import in_bfloat16, write_gguf
+from tests.gguf_files import SENTENCEPIECE, in_bfloat16, write_gguf
 
 SIZES = {
     "hidden_size": 32,
@@ -66,18 +66,21 @@ def llama_file(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.Temp
 def test_a_file_answers_like_the_model_it_was_written_from(
     architecture: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    model = make_model(architecture, len(tokenizer))
-    gguf_name = "llama" if architecture == "mistral" else architecture
-    if architecture == "mistral":  # a Llama in all but its name, and llama.cpp calls it so
-        model = make_model("llama", len(tokenizer))
-    file = write_gguf(tmp_path / "Tiny model.gguf", gguf_name, model, tokenizer)
+    is_gemma = architecture.startswith("gemma")
+    model = make_model(architecture, len(SENTENCEPIECE) if is_gemma else len(tokenizer))
+    gguf_name = "llama" if architecture == "mistral" else architecture  # llama.cpp's name for both
+    file = write_gguf(tmp_path / "Tiny model.gguf", gguf_name, model, None if is_gemma else tokenizer)
     found = load_model(str(file), device="cpu", dtype="float32")
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         torch.testing.assert_close(found(input_ids=ids).logits, model(input_ids=ids).logits, atol=2e-5, rtol=1e-5)
     again = load_tokenizer(str(file))
-    prompt = user_message("hello you, 👍🏽 are")
-    assert encode_prompt(again, prompt) == encode_prompt(tokenizer, prompt)
+    text = "hello you, 👍🏽 are"
+    if is_gemma:
+        ids = encode_prompt(again, user_message(text))
+        assert ids[:2] == [2, SENTENCEPIECE.index("hello")] and again.decode(ids, skip_special_tokens=True) == text
+    else:
+        assert encode_prompt(again, user_message(text)) == encode_prompt(tokenizer, user_message(text))
 
 
 def test_the_scaled_rotations_of_llama_3_are_not_lost(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
