@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
-from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
+from orpo.chat_model.chat_template import encode_prompt, is_plain, reply_end_ids
 from orpo.chat_model.decoder import make_decoder
 from orpo.chat_model.decoding import common_beginning, decode
 from orpo.chat_model.head import causal_model_of
@@ -162,7 +162,10 @@ def answering(model: nn.Module) -> Iterator[bool]:
 def as_reply(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], end_ids: Sequence[int]) -> Reply:
     """Return what a row of new ids says, up to the first that ends a reply."""
     end = next((position for position, token in enumerate(ids) if token in end_ids), None)
-    text = decode_text(tokenizer, ids if end is None else ids[:end])
+    if is_plain(tokenizer):  # the token that ends the line may hold its last full stop
+        text = decode_text(tokenizer, ids if end is None else ids[: end + 1]).lstrip(" ").partition("\n")[0]
+    else:
+        text = decode_text(tokenizer, ids if end is None else ids[:end])
     return Reply(clean_reply(text), end is not None, len(ids) if end is None else end + 1)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from orpo.chat_model.chat_template import render_prompt, turn_end_id
+from orpo.chat_model.chat_template import encode_rendered, render_reply, special_texts, turn_end_id
 from orpo.command.errors import InputError, ModelError
+from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def tokenize_pairs(
             reply with its end token.
 
     Raises:
-        InputError: with row numbers: a text holds special tokens, the template refuses a conversation, or a pair is
+        InputError: with row numbers: a text holds a turn marker, the template refuses a conversation, or a pair is
             over a limit under the policy `raise`; or nothing is left.
     """
     template = ChatTemplate(tokenizer)
@@ -106,9 +107,9 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Find out how the template ends a reply; ModelError where that cannot be said."""
         if not tokenizer.chat_template:
-            raise ModelError("the tokenizer has no chat template; give one with --chat-template FILE")
+            raise ModelError("the tokenizer has no chat template; name a file that holds one")
         self._tokenizer = tokenizer
-        self._special = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = special_texts(tokenizer)
         template_end = turn_end_id(tokenizer)
         end = tokenizer.eos_token_id if template_end is None else template_end
         if end is None:
@@ -121,13 +122,12 @@ class ChatTemplate:
         """Yield the ids of each pair that the template can render; the others go to `problems`."""
         rendered: list[tuple[int, PreferencePair, str, str, str]] = []
         for number, pair in zip(numbers, pairs, strict=True):
-            marker = self._special_token_in(pair)
-            if marker:
-                problems.append((number, f"holds the special token {marker}, as if a template were applied already"))
-                continue
             try:
-                rendered.append((number, pair, *self._render_pair(pair)))
-            except ModelError as refusal:
+                if self._holds_special_text(pair):
+                    yield self._encode_carefully(number, pair)
+                else:
+                    rendered.append((number, pair, *self._render_pair(pair)))
+            except (ModelError, InputError) as refusal:
                 problems.append((number, f"is refused: {refusal}"))
         if not rendered:
             return
@@ -138,25 +138,15 @@ class ChatTemplate:
         for number, pair, prompt, better, worse in zip(
             kept, sources, prompt_ids, chosen_ids, rejected_ids, strict=True
         ):
-            yield TokenizedPair(prompt, better, worse, pair, row=number)
+            if better == worse:
+                problems.append((number, "is refused: both replies become the same tokens under the chat template"))
+            else:
+                yield TokenizedPair(prompt, better, worse, pair, row=number)
 
     def _render_pair(self, pair: PreferencePair) -> tuple[str, str, str]:
         """Return the text of the prompt, as inference renders it, and of what follows with either reply."""
-        opening = render_prompt(self._tokenizer, pair.prompt)
-        chosen, rejected = (self._ending(pair.prompt, opening, reply) for reply in (pair.chosen, pair.rejected))
-        return opening, chosen, rejected
-
-    def _ending(self, prompt: list[dict[str, str]], opening: str, reply: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-
-        for messages in _ways_to_say(prompt):
-            try:
-                whole = self._tokenizer.apply_chat_template([*messages, *reply], tokenize=False, enable_thinking=False)
-            except (TemplateError, TypeError, KeyError, ValueError):
-                continue
-            if isinstance(whole, str) and whole.startswith(opening):
-                return whole[len(opening) :]
-        raise ModelError("the chat template renders the prompt differently with and without the reply")
+        opening, chosen = render_reply(self._tokenizer, pair.prompt, last_message(pair.chosen))
+        return opening, chosen, render_reply(self._tokenizer, pair.prompt, last_message(pair.rejected))[1]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # The template writes the special tokens itself: adding them here would put a second BOS in front.
@@ -169,11 +159,20 @@ class ChatTemplate:
         """Tokenize the replies in their place, or by themselves where a token would reach across the border."""
         whole = self._ids([prompt + ending for prompt, ending in zip(prompts, endings, strict=True)])
         alone = self._ids(endings)
+        return [
+            self._close(_after(prompt, ids, own)) for ids, prompt, own in zip(whole, prompt_ids, alone, strict=True)
+        ]
+
+    def _encode_carefully(self, number: int, pair: PreferencePair) -> TokenizedPair:
+        """Tokenize a pair in whose texts a special token is spelled out: it is text there, or a mistake."""
+        opening, *endings = self._render_pair(pair)
+        contents = [message["content"] for message in pair.prompt]
+        prompt = encode_rendered(self._tokenizer, opening, contents)
         completions = []
-        for ids, prompt, own in zip(whole, prompt_ids, alone, strict=True):
-            in_place = ids[: len(prompt)] == prompt
-            completions.append(self._close(ids[len(prompt) :] if in_place else own))
-        return completions
+        for ending, reply in zip(endings, (last_message(pair.chosen), last_message(pair.rejected)), strict=True):
+            whole = encode_rendered(self._tokenizer, opening + ending, [*contents, reply])
+            completions.append(self._close(_after(prompt, whole, encode_rendered(self._tokenizer, ending, [reply]))))
+        return TokenizedPair(prompt, completions[0], completions[1], pair, row=number)
 
     def _close(self, ids: list[int]) -> list[int]:
         """End a reply with exactly one end token: what the template writes after it, a newline mostly, goes."""
@@ -181,20 +180,13 @@ class ChatTemplate:
             return ids[: ids.index(self.end_id) + 1]
         return [*ids, self.end_id]
 
-    def _special_token_in(self, pair: PreferencePair) -> str | None:
-        for message in (*pair.prompt, *pair.chosen, *pair.rejected):
-            for token in self._special:
-                if token in message["content"]:
-                    return token
-        return None
+    def _holds_special_text(self, pair: PreferencePair) -> bool:
+        messages = (*pair.prompt, *pair.chosen, *pair.rejected)
+        return any(token in message["content"] for message in messages for token in self._special)
 
 
-def _ways_to_say(prompt: list[dict[str, str]]) -> list[list[dict[str, str]]]:
-    """Return the prompt, and with its system message folded in, as `render_prompt` does where a template has none."""
-    if len(prompt) < 2 or prompt[0]["role"] != "system":
-        return [prompt]
-    folded = {**prompt[1], "content": f"{prompt[0]['content']}\n\n{prompt[1]['content']}"}
-    return [prompt, [folded, *prompt[2:]]]
+def _after(prompt: list[int], whole: list[int], alone: list[int]) -> list[int]:
+    return whole[len(prompt) :] if whole[: len(prompt)] == prompt else alone
 
 
 @dataclass(frozen=True)
@@ -212,7 +204,7 @@ class _Limits:
         if reason is None:
             result.pairs.append(pair)
         elif self.policy == "raise":
-            remedy = "raise the limit, or choose --length-policy drop or truncate"
+            remedy = "raise the limit, or choose the length policy drop or truncate"
             problems.append((pair.row, f"{reason} ({remedy})"))
         elif self.policy == "drop":
             result.drop("over the length limit", pair.row)
@@ -227,11 +219,11 @@ class _Limits:
     def _excess(self, pair: TokenizedPair) -> str | None:
         prompt = len(pair.prompt_ids)
         if self.max_prompt_length is not None and prompt > self.max_prompt_length:
-            return f"has a prompt of {prompt} tokens, over --max-prompt-length {self.max_prompt_length}"
+            return f"has a prompt of {prompt} tokens, over max_prompt_length {self.max_prompt_length}"
         if prompt + 2 > self.max_length:
-            return f"has a prompt of {prompt} tokens, so --max-length {self.max_length} leaves no room for a reply"
+            return f"has a prompt of {prompt} tokens, so max_length {self.max_length} leaves no room for a reply"
         if pair.longest > self.max_length:
-            return f"has {pair.longest} tokens with its longer reply, over --max-length {self.max_length}"
+            return f"has {pair.longest} tokens with its longer reply, over max_length {self.max_length}"
         return None
 
     def _shorten(self, pair: TokenizedPair) -> TokenizedPair:
@@ -260,4 +252,4 @@ def raise_for_rows(problems: Sequence[tuple[int, str]]) -> None:
 
 def _nothing_left(dropped: Mapping[str, Sequence[int]], count: int, max_length: int) -> str:
     reasons = ", ".join(f"{len(rows)} {reason}" for reason, rows in dropped.items())
-    return f"none of the {count} pairs can be trained on: {reasons or 'there are none'} (--max-length {max_length})"
+    return f"none of the {count} pairs can be trained on: {reasons or 'there are none'} (max_length {max_length})"

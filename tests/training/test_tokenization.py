@@ -90,8 +90,52 @@ def test_a_reply_that_begins_with_a_newline_keeps_the_prompt_intact(tokenizer: A
 
 def test_text_with_a_template_applied_already_is_refused_with_its_rows(tokenizer: Any, pair: Pair) -> None:
     good, bad = pair("Hi", "Yes 🎉", "Yes"), pair("<|im_start|>user\nHi<|im_end|>", "Yes 🎉", "Yes")
-    with pytest.raises(InputError, match=r"row 2 holds the special token <\|im_(start|end)\|>"):
+    with pytest.raises(InputError, match=r"row 2 is refused: a message holds the turn marker <\|im_(start|end)\|>"):
         tokenize_pairs([good, bad], tokenizer, 64)
+
+
+FILE_NAME = "What does `cp <filename> backup` do?"
+
+
+def test_text_that_looks_special_is_text(make_tokenizer: Callable[..., Any], pair: Pair) -> None:
+    """One message about `<filename>` stopped a whole run, since the tokenizer has a special token of that name."""
+    further = {"additional_special_tokens": ["<turn>", "<turn_end>", "<filename>"]}
+    roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", **further}
+    names = ("<pad>", "<bos>", "<eos>", "<turn>", "<turn_end>", "<filename>")
+    tokenizer = make_tokenizer(GEMMA, names, **roles)
+    special = tokenizer.convert_tokens_to_ids("<filename>")
+    found = tokenize_pairs([pair(FILE_NAME, "It copies <filename> 📁", "It copies.")], tokenizer, 256).pairs[0]
+    assert special not in [*found.prompt_ids, *found.chosen_ids, *found.rejected_ids]
+    assert FILE_NAME in tokenizer.decode(found.prompt_ids)
+    assert tokenizer.decode(found.chosen_ids) == "It copies <filename> 📁<turn_end>"
+    assert found.prompt_ids == encode_prompt(tokenizer, [{"role": "user", "content": FILE_NAME}])
+
+
+def test_a_thought_that_the_template_opens_is_left_out_of_prompt_and_reply(
+    make_tokenizer: Callable[..., Any], pair: Pair
+) -> None:
+    """The template of R1 opens a thought in the generation prompt only; every row was refused."""
+    thinking = BARE.replace("'assistant: '", "'assistant: <think>\n'")
+    tokenizer = make_tokenizer(thinking, ("</s>",), eos_token="</s>", pad_token="</s>")
+    found = tokenize_pairs([pair("Hi", "Yes 🎉", "Yes")], tokenizer, 64).pairs[0]
+    assert tokenizer.decode(found.prompt_ids) == "user: Hi\nassistant: "
+    assert found.prompt_ids == encode_prompt(tokenizer, [{"role": "user", "content": "Hi"}])
+    assert tokenizer.decode(found.chosen_ids).strip() == "Yes 🎉\n</s>".strip()
+
+
+def test_a_template_that_drops_the_text_is_refused_with_the_row(make_tokenizer: Callable[..., Any], pair: Pair) -> None:
+    """Templates that expect lists of parts wrote nothing for a text, and chosen was equal to rejected."""
+    silent = "{% for m in messages %}{{ m['role'] }}{% for part in [] %}{{ part }}{% endfor %}\n{% endfor %}"
+    tokenizer = make_tokenizer(silent, ("</s>",), eos_token="</s>", pad_token="</s>")
+    with pytest.raises(InputError, match=r"row 1 is refused: the chat template drops the text of a message \(user\)"):
+        tokenize_pairs([pair("Hi", "Yes 🎉", "Yes")], tokenizer, 64)
+
+
+def test_replies_that_the_template_makes_equal_are_refused(make_tokenizer: Callable[..., Any], pair: Pair) -> None:
+    trims = BARE.replace("m['content'] +", "m['content'] | trim +")
+    tokenizer = make_tokenizer(trims, ("</s>",), eos_token="</s>", pad_token="</s>")
+    with pytest.raises(InputError, match="row 1 is refused: both replies become the same tokens"):
+        tokenize_pairs([pair("Hi", "Yes", "Yes  ")], tokenizer, 64)
 
 
 def test_rows_are_named_as_their_owner_counts_them(tokenizer: Any, pair: Pair) -> None:
@@ -132,12 +176,12 @@ def test_truncate_keeps_a_bos_and_drops_what_becomes_equal(make_tokenizer: Calla
 
 def test_raise_names_rows_limits_and_remedy(tokenizer: Any, pair: Pair) -> None:
     rows = [pair("Hi", "Yes 🎉", "Yes"), pair("why " * 100, "Yes 🎉", "Yes"), pair("Hi", "Yes 🎉", "no " * 100)]
-    with pytest.raises(InputError, match=r"2 of the pairs.*row 2 has a prompt of .*row 3 has .*--length-policy"):
+    with pytest.raises(InputError, match=r"2 of the pairs.*row 2 has a prompt of .*row 3 has .*length policy"):
         tokenize_pairs(rows, tokenizer, 64, policy="raise")
 
 
 def test_a_prompt_limit_counts_by_itself(tokenizer: Any, pair: Pair) -> None:
-    with pytest.raises(InputError, match="--max-prompt-length 5"):
+    with pytest.raises(InputError, match="max_prompt_length 5"):
         tokenize_pairs([pair("Tell me more", "Yes 🎉", "Yes")], tokenizer, 64, max_prompt_length=5, policy="raise")
 
 
@@ -149,7 +193,7 @@ def test_nothing_left_is_an_error_with_the_reason(tokenizer: Any, pair: Pair) ->
 def test_a_tokenizer_without_template_is_refused(make_tokenizer: Callable[..., Any], pair: Pair) -> None:
     tokenizer = make_tokenizer(BARE, ("</s>",), eos_token="</s>", pad_token="</s>")
     tokenizer.chat_template = None
-    with pytest.raises(ModelError, match="--chat-template"):
+    with pytest.raises(ModelError, match="no chat template"):
         tokenize_pairs([pair("Hi", "Yes 🎉", "Yes")], tokenizer, 64)
 
 
