@@ -88,7 +88,9 @@ def _read_json(path: Path, setting: str) -> Iterator[ReadRow]:
     try:
         entries = parse_json_entries(text) if file_suffix(path) == ".json" or text.lstrip()[:1] == "[" else None
     except RowProblem as problem:
-        raise InputError(f"{path}: {problem.what}", setting=setting) from None
+        if file_suffix(path) == ".json":
+            raise InputError(f"{path}: {problem.what}", setting=setting) from None
+        entries = None  # lines, and the first is at fault
     unit = "line" if entries is None else "row"
     found = parse_json_lines(text) if entries is None else enumerate(_rows_within(entries), start=1)
     for number, value in found:

@@ -216,6 +216,12 @@ def test_a_line_that_nothing_can_read_is_one_short_error(tmp_path: Path, line: s
     assert [pair.row for pair in kept.pairs] == [1, 3] and [row.place.number for row in kept.left_out] == [2]
 
 
+def test_a_first_line_that_nothing_can_read_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("[" * 100_000 + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="is nested too deeply in line 1"):
+        read_pairs(str(tmp_path / "p.jsonl"))
+
+
 def test_huge_numbers_among_scores_do_no_harm(tmp_path: Path) -> None:
     row = '{"prompt": "a", "chosen": "b", "rejected": "c", "chosen_score": 1e999, "rejected_score": ' + "9" * 4000 + "}"
     (tmp_path / "p.jsonl").write_text(row, encoding="utf-8")
