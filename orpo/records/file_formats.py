@@ -153,7 +153,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _read_parquet(path: Path, setting: str) -> Iterator[ReadRow]:
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     data = _read_bytes(path, setting)
     try:
