@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import InputError, ModelError, OutputError, SettingsError
-from orpo.generate import GenerateSettings, main
+from orpo.generate import main
+from orpo.generating.settings import EndpointSettings, GenerateSettings
 from orpo.records.read_pairs import read_pairs
 
 # distilabel 1.5.3 reads pydantic's fields in ways that pydantic has deprecated; nothing of ours can help it.
@@ -127,6 +128,7 @@ def test_by_default_the_tasteful_score_chooses_orders_and_filters(
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(answers), encoding="utf-8")
     arguments = [flag for flag in flags(server, "--prompts", prompts) if flag not in ("--scorer", "contains_emoji")]
+    arguments += ["--mix", "presence=1"]
     assert main([*arguments, "--out", str(tmp_path / "all")]) == 0
     pairs = lines(tmp_path / "all" / "pairs.jsonl")
     chosen = {pair["prompt"][0]["content"]: pair["chosen"][0]["content"] for pair in pairs}
@@ -199,7 +201,7 @@ def test_a_reply_cannot_steer_the_terminal(
     server.script = lambda request, number: parts.Answer("\x1b[2Jfine" + (" 🎉" if request["model"] == "one" else "."))
     main(flags(server, "--prompts", prompts_file, "--out", tmp_path / "pairs"))
     shown = capsys.readouterr().out
-    assert "\ufffd[2Jfine 🎉" in shown and "\x1b[2J" not in shown
+    assert "\ufffdfine 🎉" in shown and "\x1b[2J" not in shown
 
 
 def test_the_password_of_an_address_is_kept_and_shown_nowhere(
@@ -290,12 +292,12 @@ def test_an_adapter_as_writer_is_told_what_takes_one(tmp_path: Path) -> None:
         main(["--plain-model", str(tmp_path), "--limit", "1", "--out", str(tmp_path / "pairs")])
 
 
-def test_the_embedded_model_makes_pairs_by_itself(
-    embedded_model_folder: Path, orpo_home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--limit", "40", "--device", "cpu"]) == 0
+def test_the_default_model_makes_pairs_by_itself(default_model_folder: Path, orpo_home: Path) -> None:
+    assert main(["--limit", "12", "--device", "cpu", "--max-new-tokens", "60", "--example-pairs", "100"]) == 0
     pairs = lines(orpo_home / "data" / "preferences" / "pairs.jsonl")
-    assert len(pairs) >= 20
+    assert len(pairs) >= 80
+    assert sum(pair["source"] == "embedded" for pair in pairs) >= 6
+    assert {"presence", "fit", "excess", "place", "restraint", "obedience"} == {pair["kind"] for pair in pairs}
     assert all(pair["chosen_score"] >= pair["rejected_score"] + 0.1 for pair in pairs)
 
 
@@ -422,7 +424,6 @@ def test_unknown_models_are_told_before_anything_is_asked(server: Any, prompts_f
 
 
 def test_an_endpoint_of_ones_own_for_each_side(server: Any) -> None:
-    settings = GenerateSettings(
-        emoji_model="openai:a", plain_model="openai:b", base_url="http://x", plain_base_url="http://y"
-    )
+    endpoint = EndpointSettings(base_url="http://x", plain_base_url="http://y")
+    settings = GenerateSettings(emoji_model="openai:a", plain_model="openai:b", endpoint=endpoint)
     assert (settings.url_of("emoji"), settings.url_of("plain")) == ("http://x", "http://y")

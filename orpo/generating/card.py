@@ -1,95 +1,106 @@
 """The card of a preference data set, README.md: what it holds, how it was made, and how it looks."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from html import escape
+from typing import Any, Final
 
-from orpo.generating.choosing import spread
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from orpo.command.safe_text import printable
+from orpo.generating.result import count_objections, spread
+from orpo.generating.settings import WriterSpec, public_name
 from orpo.records.pairs import PreferencePair
 
-_HEADER = """\
----
-pretty_name: Emoji preferences
-task_categories: [text-generation]
-tags: [preference, orpo, dpo, emoji, synthetic, distilabel]
-configs:
-- config_name: default
-  data_files: pairs.jsonl
----
-"""
+_KINDS: Final = {
+    "presence": "an emoji where one is in place; rejected: none",
+    "fit": "an emoji that fits; rejected: the same reply with one that has nothing to do with it",
+    "excess": "one to three emojis; rejected: many, or one repeated",
+    "place": "an emoji behind a sentence; rejected: inside a word or a clause",
+    "restraint": "none in grave, technical and formal matters; rejected: one",
+    "obedience": "what the system message or the user wishes; rejected: the opposite",
+}
+_MEASURES: Final = ("emoji_rate", "mean_emojis", "mean_score", "mean_words")
 
 
-def write_card(
-    pairs: Sequence[PreferencePair],
-    settings: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    sides: Mapping[str, Mapping[str, Any]],
-    dropped: Mapping[str, int],
+def make_card(
+    pairs: Sequence[PreferencePair], metrics: Mapping[str, Any], writers: Sequence[WriterSpec], scorer: str
 ) -> str:
     """Return the card's text, in Markdown."""
-    parts = [
-        _HEADER,
-        "# Preference pairs: emojis used well\n",
-        f"{len(pairs)} pairs from {metrics['prompts']} prompts. Two writers answered every prompt; `chosen` is the "
-        f"reply that the scorer `{settings['scorer']}` scored higher, `rejected` the other one; the clearest pairs "
-        "stand first.\n",
-        _writers(settings),
-        _columns(),
-        _sides(sides),
-        _dropped(dropped),
-        _examples(spread(pairs, 3)),
-        "The replies were written by the models named above, and their terms apply to what they wrote. "
-        "`run.json` holds all settings, versions and measurements; `dropped.jsonl` the prompts that made no pair.\n",
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _writers(settings: Mapping[str, Any]) -> str:
-    lines = ["| writer | model | system prompt |", "|---|---|---|"]
-    for name in ("emoji", "plain"):
-        system = settings[f"{name}_system"] or "none"
-        lines.append(f"| {name} | {_cell(settings[f'{name}_model'])} | {_cell(system)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _columns() -> str:
-    return (
-        "Columns, in TRL's conversational preference format plus where each pair came from: `prompt` (chat messages), "
-        "`chosen` and `rejected` (one assistant message each), `chosen_score`, `rejected_score`, `chosen_model`, "
-        "`rejected_model`, `prompt_id`, `source`.\n"
+    data = DatasetCardData(
+        pretty_name="Emoji preferences",
+        language="en",
+        task_categories=["text-generation"],
+        tags=["preference", "orpo", "dpo", "emoji", "synthetic", "distilabel"],
+        configs=[{"config_name": "default", "data_files": "pairs.jsonl"}],
     )
+    parts = [
+        "# Preference pairs: emojis used well",
+        f"{len(pairs)} pairs from {metrics['prompts']} prompts"
+        + (f" and {metrics['examples']} examples" if metrics["examples"] else "")
+        + f". `chosen` is the reply that the scorer `{scorer}` scored higher; the clearest pairs stand first.",
+        _table(("writer", "model", "system prompt"), [_writer_row(spec) for spec in writers]),
+        _table(
+            ("kind", "pairs", "what it teaches"),
+            [(kind, count, _KINDS.get(kind, "")) for kind, count in metrics["kinds"].items()],
+        ),
+        "Columns, in TRL's conversational preference format plus where each pair came from: `prompt` (chat messages), "
+        "`chosen` and `rejected` (one assistant message each), `chosen_score`, `rejected_score`, `chosen_reasons`, "
+        "`rejected_reasons` (what cost the reply something), `chosen_model`, `rejected_model`, `kind`, `prompt_id`, "
+        "`source`.",
+        _table(
+            ("side", "with an emoji", "emojis per reply", "score", "words per reply"),
+            [_side_row(name, side) for name, side in metrics["sides"].items()],
+        ),
+        _table(("what the score held against rejected replies", "pairs"), list(count_objections(pairs).items())),
+        _table(("dropped because", "prompts"), list(metrics["dropped"].items())) or "No prompt was dropped.",
+        _examples(spread(pairs, 3)),
+        "The replies were written by the models named above, and their terms apply to what they wrote. `run.json` "
+        "holds all settings, versions and measurements; `dropped.jsonl` the prompts that made no pair, with the "
+        "score's reasons.",
+    ]
+    body = "\n\n".join(part for part in parts if part)
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
 
 
-def _sides(sides: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| side | with an emoji | emojis per reply | score | words per reply |", "|---|---|---|---|---|"]
-    for name, side in sides.items():
-        rate, emojis, score, words = (side[key] for key in ("emoji_rate", "mean_emojis", "mean_score", "mean_words"))
-        lines.append(f"| {name} | {rate:.1%} | {emojis:.2f} | {score:.2f} | {words:.1f} |")
-    return "\n".join(lines) + "\n"
+def _writer_row(spec: WriterSpec) -> tuple[str, str, str]:
+    return spec.side, public_name(str(spec.adapter or spec.model)), spec.system or "none"
 
 
-def _dropped(dropped: Mapping[str, int]) -> str:
-    if not dropped:
-        return "No prompt was dropped.\n"
-    lines = ["| dropped because | prompts |", "|---|---|", *(f"| {_cell(why)} | {n} |" for why, n in dropped.items())]
-    return "\n".join(lines) + "\n"
+def _side_row(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
+    rate, emojis, score, words = (side[key] for key in _MEASURES)
+    return name, f"{rate:.1%}", f"{emojis:.2f}", f"{score:.2f}", f"{words:.1f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table, or nothing where it would be empty."""
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """Return text as Markdown shows it and nothing more: one line, no HTML, no link, no further cell."""
+    text = escape(" ".join(printable(str(value)).split()), quote=False)
+    return re.sub(r"([|\[\]*`\\])", r"\\\1", text) if not text.startswith("---") else text
 
 
 def _examples(pairs: Sequence[PreferencePair]) -> str:
     shown = [
         {
-            "prompt": pair.prompt[-1]["content"],
-            "chosen": pair.chosen[0]["content"],
+            "prompt": printable(pair.prompt[-1]["content"]),
+            "kind": pair.kind,
+            "chosen": printable(pair.chosen_text),
             "chosen_score": round(pair.chosen_score, 3),
-            "rejected": pair.rejected[0]["content"],
+            "rejected": printable(pair.rejected_text),
             "rejected_score": round(pair.rejected_score, 3),
+            "rejected_reasons": [printable(reason) for reason in pair.rejected_reasons],
         }
         for pair in pairs
     ]
     lines = "\n".join(json.dumps(example, ensure_ascii=False, indent=1) for example in shown)
-    fence = "````" if "```" in lines else "```"
-    return f"{fence}json\n{lines}\n{fence}\n"
-
-
-def _cell(text: object) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall(r"`+", lines)), default=0)
+    fence = "`" * max(3, longest + 1)  # nothing in a reply can end the block, so no HTML in it is read as such
+    return f"{fence}json\n{lines}\n{fence}"

@@ -7,22 +7,27 @@ distilabel's own OpenAI class turns a failed call into a batch of nulls. Here a 
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from orpo.command.errors import ModelError, SettingsError
 from orpo.command.safe_text import mask_address, mask_text, printable
+from orpo.generating.addresses import KEY_VARIABLE, check_address, check_key
+from orpo.generating.answers import CallFailed, read_answer, read_reason
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.records.messages import Message
 from orpo.records.replies import Reply, Sampling
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-_NEW_LIMIT_NAME = "max_completion_tokens"  # reasoning models of OpenAI's know max_tokens by this name only
-_LONGEST_REASON = 120
-_HOPELESS = {401: "refuses the key in OPENAI_API_KEY", 403: "forbids this", 404: "knows no such model or address"}
+if TYPE_CHECKING:
+    import openai
 
-
-class CallFailed(Exception):
-    """One call failed for good, after all retries; the message is the reason, short enough to count by."""
+_NEW_LIMIT_NAME: Final = "max_completion_tokens"  # reasoning models of OpenAI's know max_tokens by this name only
+_LONGEST_REASON: Final = 120
+_HOPELESS: Final = {
+    401: f"refuses the key in {KEY_VARIABLE}",
+    403: "forbids this",
+    404: "knows no such model or address",
+}
 
 
 class Endpoint:
@@ -30,56 +35,58 @@ class Endpoint:
 
     Attributes:
         model: The model's name there.
-        address: The address for people and the reply store: a user and a password in it are masked.
+        address: The address for people: user, password and keys in it are masked.
+        identity: What, beside the model's name, decides the answers.
     """
 
-    def __init__(self, model: str, base_url: str | None, *, timeout_seconds: float, retries: int) -> None:
-        """Make the client; retries wait 0.5 s, 1 s, 2 s and so on, or as long as the endpoint asks."""
-        import openai
-
-        key = os.environ.get(KEY_VARIABLE)
+    def __init__(self, model: str, base_url: str | None, options: EndpointOptions) -> None:
+        """Make the client."""
+        key = os.environ.get(KEY_VARIABLE, "").strip()
         address = base_url or os.environ.get("OPENAI_BASE_URL")
         if not key and not address:
             raise SettingsError(
-                f"openai:{model}: the environment variable {KEY_VARIABLE} is not set "
-                "(a local endpoint needs none: name it with --base-url)"
+                f"openai:{model}: the environment variable {KEY_VARIABLE} is not set (a local endpoint needs none: "
+                "name its address with the setting base_url)"
             )
-        self.model = model
         address = address or "https://api.openai.com/v1"
+        check_key(key)
+        check_address(address, setting="base_url" if base_url else "OPENAI_BASE_URL")
+        self.model = model
         self.address = mask_address(address)
-        self._secrets = [secret for secret in (key, unquote(urlsplit(address).password or "")) if secret]
+        changes = [json.dumps(dict(options.extra), sort_keys=True)] if options.extra else []
+        changes += [f"without {','.join(sorted(options.omit))}"] if options.omit else []
+        self.identity = " ".join([self.address, *changes])
+        self._options = options
+        self._secrets = _secrets_of(key, address)
         self._limit_name = "max_tokens"
-        self._client = openai.OpenAI(
-            api_key=key or "none", base_url=address, timeout=timeout_seconds, max_retries=retries
-        )
+        self._client = _make_client(key, address, options)
 
     def reply(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
         """Return the endpoint's answer; CallFailed for this prompt, ModelError where no call can succeed."""
         import openai
 
         try:
-            return self._read(self._call(messages, sampling, seed))
+            return read_answer(self._call(messages, sampling, seed))
         except openai.APITimeoutError:
             raise CallFailed("timed out") from None
         except openai.APIConnectionError:
             raise CallFailed("no connection") from None
         except openai.APIStatusError as problem:
-            reason = f"HTTP {problem.status_code}{self._reason(problem)}"
-            if problem.status_code in _HOPELESS:
-                what = _HOPELESS[problem.status_code]
-                raise ModelError(f"openai:{self.model}: {self.address} {what} ({reason})") from None
+            status = problem.status_code
+            reason = f"HTTP {status}{self._reason(problem)}"
+            if status in _HOPELESS:
+                raise ModelError(f"openai:{self.model}: {self.address} {_HOPELESS[status]} ({reason})") from None
             raise CallFailed(reason) from None
-        except (openai.OpenAIError, json.JSONDecodeError, AttributeError, TypeError, IndexError, KeyError):
+        except (openai.OpenAIError, UnicodeError):
             raise CallFailed("answer not understood") from None
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _reason(self, problem: Any) -> str:
+    def _reason(self, problem: "openai.APIStatusError") -> str:
         """Return what the endpoint says of a refused call, as `: TEXT` in one short line without any key."""
-        said = problem.body.get("message") if isinstance(problem.body, dict) else None
-        text = " ".join(printable(said).split()) if isinstance(said, str) else ""
+        text = " ".join(printable(read_reason(problem.response.content)).split())
         for secret in self._secrets:
             text = text.replace(secret, "***")
         text = mask_text(text)
@@ -87,7 +94,7 @@ class Endpoint:
             text = text[: _LONGEST_REASON - 1] + "…"
         return f": {text}" if text else ""
 
-    def _call(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Any:
+    def _call(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> bytes:
         import openai
 
         name = self._limit_name  # this call's own: another thread may meanwhile change what the next ones use
@@ -99,28 +106,53 @@ class Endpoint:
             self._limit_name = _NEW_LIMIT_NAME
             return self._create(messages, sampling, seed, _NEW_LIMIT_NAME)
 
-    def _create(self, messages: Sequence[Message], sampling: Sampling, seed: int, limit_name: str) -> Any:
-        further: dict[str, Any] = {}  # not OpenAI's, but vLLM and llama.cpp know them
-        if sampling.top_k:
-            further["top_k"] = sampling.top_k
+    def _create(self, messages: Sequence[Message], sampling: Sampling, seed: int, limit_name: str) -> bytes:
+        fields: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": seed,
+            limit_name: sampling.max_new_tokens,
+        }
+        if sampling.top_k:  # not OpenAI's, but vLLM and llama.cpp know these two
+            fields["top_k"] = sampling.top_k
         if sampling.repetition_penalty != 1.0:
-            further["repetition_penalty"] = sampling.repetition_penalty
-        return self._client.chat.completions.create(
+            fields["repetition_penalty"] = sampling.repetition_penalty
+        omitted = self._options.omit | ({limit_name} if "max_tokens" in self._options.omit else set())
+        kept = {name: value for name, value in fields.items() if name not in omitted} | dict(self._options.extra)
+        answer = self._client.chat.completions.with_raw_response.create(
             model=self.model,
             messages=list(messages),  # type: ignore[arg-type]
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=seed,
-            extra_body={limit_name: sampling.max_new_tokens, **further},
+            extra_body=kept,
         )
+        return answer.content
 
-    @staticmethod
-    def _read(answer: Any) -> Reply:
-        choice = answer.choices[0]
-        text = choice.message.content
-        if text is not None and not isinstance(text, str):
-            raise TypeError("content is not text")
-        tokens = getattr(getattr(answer, "usage", None), "completion_tokens", None)
-        # Half a surrogate pair cannot be written as UTF-8 by anyone.
-        clean = (text or "").encode("utf-8", "replace").decode("utf-8").strip()
-        return Reply(clean, choice.finish_reason != "length", tokens if isinstance(tokens, int) else 0)
+
+def _make_client(key: str, address: str, options: EndpointOptions) -> "openai.OpenAI":
+    import openai
+
+    from orpo.generating.limited_transport import make_http_client
+
+    parts = urlsplit(address)
+    return openai.OpenAI(
+        api_key=key or "none",
+        base_url=parts._replace(netloc=_netloc(parts), query="", fragment="").geturl(),
+        default_query=dict(parse_qsl(parts.query)),
+        timeout=options.timeout_seconds,
+        max_retries=options.retries,
+        http_client=make_http_client(options.timeout_seconds),
+    )
+
+
+def _netloc(parts: SplitResult) -> str:
+    """Return user, password and host as httpx takes them: a password may hold an @ or a colon as it is typed."""
+    user, _, host = parts.netloc.rpartition("@")
+    name, colon, password = user.partition(":")
+    if not user:
+        return host
+    return f"{quote(unquote(name), safe='')}{colon}{quote(unquote(password), safe='')}@{host}"
+
+
+def _secrets_of(key: str, address: str) -> list[str]:
+    parts = urlsplit(address)
+    found = [key, unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    return [secret for secret in found if len(secret) > 2]

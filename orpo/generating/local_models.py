@@ -4,9 +4,19 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_reply_dtype
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from orpo.chat_model.loading import (
+    load_model,
+    load_tokenizer,
+    load_with_adapter,
+    locate_model,
+    resolve_device,
+    resolve_reply_dtype,
+)
 from orpo.command.errors import ModelError
 
 _READ_WHOLE_BYTES: Final = 64 * 2**20
@@ -17,10 +27,15 @@ _DECIDING_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensor
 class LoadedModel:
     """A model ready to answer, and what it is."""
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     identity: str
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model consists of."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
 
 class LoadedModels:
@@ -39,41 +54,62 @@ class LoadedModels:
         self.device = resolve_device(device)
         self._dtype = resolve_reply_dtype(dtype, self.device)
         self._trust_remote_code = trust_remote_code
-        self._loaded: dict[str, LoadedModel] = {}
+        self._loaded: dict[tuple[str, Path | None], LoadedModel] = {}
         self._lock = threading.Lock()
 
-    def load(self, source: str, *, flag: str = "--model") -> LoadedModel:
-        """Return the model of this name, loaded now or before; errors name the flag that asked for it."""
+    def load(self, source: str, *, setting: str = "model", adapter: Path | None = None) -> LoadedModel:
+        """Return the model of this name, loaded now or before; errors name the setting that asked for it."""
         with self._lock:
-            if source not in self._loaded:
-                self._loaded[source] = self._load(source, flag)
-            return self._loaded[source]
+            if (source, adapter) not in self._loaded:
+                self._loaded[source, adapter] = self._load(source, setting, adapter)
+            return self._loaded[source, adapter]
 
-    def _load(self, source: str, flag: str) -> LoadedModel:
+    def _load(self, source: str, setting: str, adapter: Path | None) -> LoadedModel:
         from transformers.utils.logging import disable_progress_bar
 
         # A bar for reading weights from the disk would break into ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
-        trust = self._trust_remote_code
+        trust, template = self._trust_remote_code, self._chat_template
         try:
-            tokenizer = load_tokenizer(source, trust_remote_code=trust, chat_template=self._chat_template)
-            model = load_model(source, device=self.device, dtype=self._dtype, trust_remote_code=trust)
+            if adapter is not None:
+                model, tokenizer = load_with_adapter(
+                    source, adapter, device=self.device, dtype=self._dtype, trust_remote_code=trust,
+                    chat_template=template,
+                )  # fmt: skip
+            else:
+                tokenizer = load_tokenizer(source, trust_remote_code=trust, chat_template=template)
+                model = load_model(source, device=self.device, dtype=self._dtype, trust_remote_code=trust)
         except ModelError as problem:
+            flag = "--" + setting.replace("_", "-")
             raise ModelError(str(problem).replace("--model", flag)) from problem.__cause__
-        return LoadedModel(model, tokenizer, identify_model(source, model, self._chat_template))
+        return LoadedModel(model, tokenizer, identify_model(source, model, self._dtype, template, adapter))
 
 
-def identify_model(source: str, model: Any, chat_template: Path | None = None) -> str:
+def identify_model(
+    source: str,
+    model: PreTrainedModel,
+    dtype: torch.dtype,
+    chat_template: Path | None = None,
+    adapter: Path | None = None,
+) -> str:
     """Return what changes whenever the model could answer differently: by content for local files, by commit else."""
-    template = f" template:{_fingerprint(chat_template)}" if chat_template is not None else ""
+    further = f" {str(dtype).removeprefix('torch.')}"
+    further += f" template:{_fingerprint(chat_template)}" if chat_template is not None else ""
+    further += f" adapter:{_fingerprint_folder(adapter)}" if adapter is not None else ""
     folder = Path(locate_model(source))
     if not folder.is_dir():
-        return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}{template}"
+        return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}{further}"
+    return f"sha256:{_fingerprint_folder(folder)}{further}"
+
+
+def _fingerprint_folder(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)}):
+        if file.name == "run.json":  # tells of a run, and decides nothing
+            continue
         digest.update(file.name.encode("utf-8", "surrogateescape"))
         digest.update(_fingerprint(file).encode("ascii"))
-    return f"sha256:{digest.hexdigest()}{template}"
+    return digest.hexdigest()
 
 
 def _fingerprint(file: Path) -> str:

@@ -57,6 +57,13 @@ class ReplyStore:
             count: int = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
         return count
 
+    def count(self) -> int:
+        """Return how many answers there are; 0 for a file that cannot be read, whose own error tells more."""
+        try:
+            return len(self)
+        except sqlite3.Error:
+            return 0
+
     def find(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Return the answers that are there, by key."""
         found: dict[str, Reply] = {}

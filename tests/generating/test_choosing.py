@@ -1,33 +1,35 @@
 """Which reply is chosen, and which prompts make no pair."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 
-from orpo.generating.choosing import Dropped, count_reasons, make_pair, measure_side
+from orpo.generating.choosing import Dropped, PairMaker, WrittenPrompt, WrittenReply
+from orpo.generating.result import count_reasons, measure_side
 from orpo.records.pairs import PreferencePair
 from orpo.records.prompts import Prompt
+from orpo.records.replies import Reply
+from orpo.scoring import PartScore, ScoreReport
 
 PROMPT = Prompt("p1", "I passed!")
 
 
-@dataclass(frozen=True)
-class Reply:
-    text: str
-    score: float
-    finished: bool = True
-    failure: str = ""
+def reply(text: str, score: float, finished: bool = True, failure: str = "") -> WrittenReply:
+    report = ScoreReport("contains_emoji", score, {"presence": PartScore(score, "as given", 1.0)})
+    return WrittenReply(Reply(text, finished, 3), report, "", "", failure)
 
 
-def pair(emoji: Reply, plain: Reply, min_margin: float = 0.0) -> PreferencePair | Dropped:
-    return make_pair(PROMPT, emoji, plain, emoji_model="E", plain_model="P", source="s", min_margin=min_margin)
+def pair(emoji: WrittenReply, plain: WrittenReply, min_margin: float = 0.0) -> PreferencePair | Dropped:
+    maker = PairMaker("contains_emoji", {"presence": 1.0}, min_margin, seed=0, source="s")
+    emoji, plain = replace(emoji, writer="emoji", model="E"), replace(plain, writer="plain", model="P")
+    return maker.make(WrittenPrompt(PROMPT, emoji, plain))
 
 
 def test_the_better_scored_reply_is_chosen_whoever_wrote_it() -> None:
-    made = pair(Reply("yes 🎉", 1.0), Reply("yes", 0.0))
+    made = pair(reply("yes 🎉", 1.0), reply("yes", 0.0))
     assert isinstance(made, PreferencePair)
     assert (made.chosen[0]["content"], made.chosen_model, made.rejected_model) == ("yes 🎉", "E", "P")
-    turned = pair(Reply("yes", 0.2), Reply("yes 🎉", 0.9))
+    turned = pair(reply("yes", 0.2), reply("yes 🎉", 0.9))
     assert isinstance(turned, PreferencePair)
     assert (turned.chosen[0]["content"], turned.chosen_model, turned.rejected_model) == ("yes 🎉", "P", "E")
     assert (turned.chosen_score, turned.rejected_score) == (0.9, 0.2)
@@ -36,17 +38,17 @@ def test_the_better_scored_reply_is_chosen_whoever_wrote_it() -> None:
 @pytest.mark.parametrize(
     ("emoji", "plain", "reason"),
     [
-        (Reply("a 🎉", 1.0), Reply("b 🎉", 1.0), "tie"),
-        (Reply("a", 0.0), Reply("a", 0.0), "same text"),
-        (Reply(" ", 0.0), Reply("a 🎉", 1.0), "emoji writer: empty reply"),
-        (Reply("a 🎉", 1.0), Reply("", 0.0), "plain writer: empty reply"),
-        (Reply("", 0.0, failure="HTTP 500"), Reply("", 0.0), "emoji writer: HTTP 500"),
-        (Reply("a 🎉", 1.0), Reply("", 0.0, failure="timed out"), "plain writer: timed out"),
-        (Reply("a 🎉", 1.0, finished=False), Reply("a", 0.0), "better reply cut off"),
-        (Reply("a 🎉", 0.5), Reply("a", 0.3), "margin below --min-margin"),
+        (reply("a 🎉", 1.0), reply("b 🎉", 1.0), "tie"),
+        (reply("a", 0.0), reply("a", 0.0), "same text"),
+        (reply(" ", 0.0), reply("a 🎉", 1.0), "emoji writer: empty reply"),
+        (reply("a 🎉", 1.0), reply("", 0.0), "plain writer: empty reply"),
+        (reply("", 0.0, failure="HTTP 500"), reply("", 0.0), "emoji writer: HTTP 500"),
+        (reply("a 🎉", 1.0), reply("", 0.0, failure="timed out"), "plain writer: timed out"),
+        (reply("a 🎉", 1.0, finished=False), reply("a", 0.0), "better reply cut off"),
+        (reply("a 🎉", 0.5), reply("a", 0.3), "margin below --min-margin"),
     ],
 )
-def test_what_makes_no_pair_is_dropped_with_its_reason(emoji: Reply, plain: Reply, reason: str) -> None:
+def test_what_makes_no_pair_is_dropped_with_its_reason(emoji: WrittenReply, plain: WrittenReply, reason: str) -> None:
     made = pair(emoji, plain, min_margin=0.3)
     assert isinstance(made, Dropped)
     assert made.reason == reason
@@ -54,7 +56,7 @@ def test_what_makes_no_pair_is_dropped_with_its_reason(emoji: Reply, plain: Repl
 
 
 def test_a_cut_off_worse_reply_does_no_harm() -> None:
-    assert isinstance(pair(Reply("a 🎉", 1.0), Reply("a", 0.0, finished=False)), PreferencePair)
+    assert isinstance(pair(reply("a 🎉", 1.0), reply("a", 0.0, finished=False)), PreferencePair)
 
 
 def test_sides_are_measured_by_hand_counted_values() -> None:

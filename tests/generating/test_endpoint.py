@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import ModelError
-from orpo.generating.endpoint import CallFailed, Endpoint
+from orpo.generating.answers import CallFailed
+from orpo.generating.endpoint import Endpoint
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.records.replies import Sampling
 
+OPTIONS = EndpointOptions(timeout_seconds=20, retries=0)
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -35,7 +38,7 @@ def test_first_calls_at_once_all_learn_the_other_name_of_the_limit(parts: Module
         return parts.two_sided(request, number)
 
     chat_server.script = script
-    endpoint = Endpoint("one", chat_server.url, timeout_seconds=20, retries=0)
+    endpoint = Endpoint("one", chat_server.url, OPTIONS)
     with ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda seed: endpoint.reply(MESSAGES, Sampling(), seed), range(4)))
     endpoint.close()
@@ -48,7 +51,7 @@ def test_a_refused_call_gives_the_endpoints_reason_but_no_key(
 ) -> None:
     """All that was told of a refused call was its status."""
     monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
-    endpoint = Endpoint("one", chat_server.url, timeout_seconds=20, retries=0)
+    endpoint = Endpoint("one", chat_server.url, OPTIONS)
     chat_server.script = lambda *_: refusal(parts, 400, "no\x1b[2J\nlogprobs for very-secret, sk-12**34. " + "x" * 500)
     with pytest.raises(CallFailed, match=r"^HTTP 400: no\ufffd logprobs for \*\*\*, \*\*\* x+…$") as caught:
         endpoint.reply(MESSAGES, Sampling(), 0)
@@ -64,7 +67,7 @@ def test_a_refused_call_gives_the_endpoints_reason_but_no_key(
 
 def test_only_the_client_knows_the_password_of_an_address(chat_server: Any) -> None:
     """The address stood with its password in the reply store and in error lines."""
-    endpoint = Endpoint("one", chat_server.url.replace("//", "//me:word@"), timeout_seconds=20, retries=0)
+    endpoint = Endpoint("one", chat_server.url.replace("//", "//me:word@"), OPTIONS)
     assert endpoint.address == chat_server.url.replace("//", "//***@")
     assert endpoint.reply(MESSAGES, Sampling(), 0).text == "About hello."
     assert chat_server.authorisations == ["Basic bWU6d29yZA=="], "me:word"

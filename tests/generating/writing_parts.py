@@ -31,6 +31,8 @@ class Answer:
     body: bytes | None = None
     finish_reason: str = "stop"
     headers: dict[str, str] = field(default_factory=dict)
+    byte_delay_seconds: float = 0.0
+    """How long to wait after each byte of the body: an answer that never quite ends."""
 
 
 Script = Callable[[dict[str, Any], int], Answer]
@@ -86,7 +88,12 @@ def serve_chat() -> Iterator[ChatServer]:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                if answer.byte_delay_seconds:
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(answer.byte_delay_seconds)
+                else:
+                    self.wfile.write(body)
             except OSError:
                 return  # the caller gave up waiting
             if answer.status == 200:

@@ -1,9 +1,8 @@
-"""The distilabel pipeline over a real small model and a real endpoint: whole, repeatable, resumable, and never half."""
+"""The writers over a real small model and a real endpoint: whole, repeatable, resumable, and never half."""
 
 import _thread
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +12,14 @@ import pytest
 
 from orpo.chat_model.generation import generate_replies
 from orpo.command.errors import ModelError
+from orpo.generating.choosing import WrittenPrompt
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.local_models import LoadedModels
-from orpo.generating.pipeline import WrittenPrompt, write_replies
 from orpo.generating.reply_store import ReplyStore
-from orpo.generating.writers import WriterSpec, WritingRun
+from orpo.generating.run import score_replies
+from orpo.generating.settings import WriterSpec
+from orpo.generating.stored_writer import WritingRun
+from orpo.generating.writers import write_replies
 from orpo.records.prompts import Prompt, embedded_prompts
 from orpo.records.replies import Sampling
 
@@ -55,19 +58,26 @@ def easy_prompts(count: int) -> list[Prompt]:
 
 
 def run_with(store: ReplyStore, models: LoadedModels, **further: Any) -> WritingRun:
-    settings: dict[str, Any] = {"sampling": Sampling(max_new_tokens=20), "seed": 1, "retries": 0, "batch_size": 16}
-    return WritingRun(store=store, models=models, **(settings | further))
+    settings: dict[str, Any] = {"sampling": Sampling(max_new_tokens=20), "seed": 1, "batch_size": 16}
+    options = {name: further.pop(name) for name in ("timeout_seconds", "retries") if name in further}
+    endpoint = EndpointOptions(**({"retries": 0} | options))
+    return WritingRun(store=store, models=models, endpoint=endpoint, **(settings | further))
+
+
+def write(prompts: list[Prompt], emoji: WriterSpec, plain: WriterSpec, run: WritingRun) -> list[WrittenPrompt]:
+    answers = write_replies(prompts, [emoji, plain], run)
+    return score_replies(prompts, [emoji, plain], answers, scorer="contains_emoji")
 
 
 def write_locally(folder: Path, prompts: list[Prompt], run: WritingRun) -> list[WrittenPrompt]:
     emoji = WriterSpec("emoji", str(folder), EMOJI_SYSTEM)
-    return write_replies(prompts, emoji, WriterSpec("plain", str(folder)), run, scorer="contains_emoji")
+    return write(prompts, emoji, WriterSpec("plain", str(folder)), run)
 
 
 def write_remotely(url: str, prompts: list[Prompt], run: WritingRun) -> list[WrittenPrompt]:
     emoji = WriterSpec("emoji", "openai:one", EMOJI_SYSTEM, url)
     plain = WriterSpec("plain", "openai:one", PLAIN_SYSTEM, url)
-    return write_replies(prompts, emoji, plain, run, scorer="contains_emoji")
+    return write(prompts, emoji, plain, run)
 
 
 def test_every_prompt_comes_back_once_in_order_with_the_replies_of_the_model_alone(
@@ -146,13 +156,8 @@ def test_a_model_that_cannot_be_loaded_names_its_flag(
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     plain = WriterSpec("plain", str(tmp_path))
     with pytest.raises(ModelError, match=r"--plain-model .*model_type"):
-        write_replies(
-            embedded_prompts()[:2],
-            WriterSpec("emoji", str(writer_folder)),
-            plain,
-            run_with(store, models),
-            scorer="contains_emoji",
-        )
+        emoji = WriterSpec("emoji", str(writer_folder))
+        write(embedded_prompts()[:2], emoji, plain, run_with(store, models))
 
 
 def test_an_endpoint_is_asked_with_its_system_prompt_and_settings(
@@ -212,7 +217,7 @@ def test_failures_of_an_endpoint_are_told_apart_and_asked_again_next_time(
     chat_server.script = parts.two_sided
     chat_server.requests.clear()
     again = write_remotely(chat_server.url, prompts, run_with(store, models))
-    assert len(chat_server.requests) == 5, "only the failed calls are repeated"
+    assert len(chat_server.requests) == 6, "the failed calls are repeated, and the one answered with nothing"
     assert not any(row.emoji.failure for row in again)
 
 
@@ -250,13 +255,24 @@ def test_an_endpoint_that_is_not_there_ends_the_run_after_a_few_calls(models: Lo
 def test_calls_run_at_the_same_time_but_no_more_than_allowed(
     parts: ModuleType, chat_server: Any, models: LoadedModels, store: ReplyStore
 ) -> None:
+    together, lock = threading.Barrier(5), threading.Lock()
+    active: list[int] = []
+    most = 0
+
     def script(request: dict[str, Any], number: int) -> Any:
-        return parts.Answer("ok 🎉", delay_seconds=0.2)
+        nonlocal most
+        with lock:
+            active.append(number)
+            most = max(most, len(active))
+        together.wait(timeout=60)  # breaks unless five calls wait at once
+        with lock:
+            active.remove(number)
+        return parts.Answer("ok 🎉")
 
     chat_server.script = script
-    started = time.monotonic()
-    write_remotely(chat_server.url, embedded_prompts()[:20], run_with(store, models, concurrency=10))
-    assert time.monotonic() - started < 4.0, "20 x 2 calls of 0.2 s one after the other would take 8 s"
+    written = write_remotely(chat_server.url, embedded_prompts()[:20], run_with(store, models, concurrency=10))
+    assert len(chat_server.requests) == 40 and not any(row.emoji.failure or row.plain.failure for row in written)
+    assert 5 <= most <= 20
 
 
 def test_the_key_goes_to_the_endpoint_and_nowhere_else(

@@ -1,0 +1,96 @@
+"""A model in this process as a distilabel LLM: many prompts at once, one random stream for each."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pydantic import PrivateAttr
+
+from orpo.chat_model.chat_template import encode_prompt
+from orpo.chat_model.generation import context_length, generate_replies
+from orpo.generating.local_models import LoadedModel
+from orpo.generating.stored_writer import Answer, Failed, Request, StoredLLM
+from orpo.records.messages import Message
+
+TOO_LONG: Final = "prompt too long"
+
+_SMALL_PARAMETERS: Final = 1_000_000_000
+_EXAMPLES_FOR_SMALL: Final = 5
+
+
+class LocalLLM(StoredLLM):
+    """A model in this process. Small ones are shown examples, since they follow those and not their system prompt."""
+
+    _loaded: LoadedModel | None = PrivateAttr(None)
+
+    def load(self) -> None:
+        """Load the model, or take the one that the other writer has loaded."""
+        super().load()
+        spec = self._spec
+        self._loaded = self._run.models.load(spec.model, setting=f"{spec.side}_model", adapter=spec.adapter)
+        self._identity = self._loaded.identity
+
+    def unload(self) -> None:
+        """Let go of the model."""
+        self._loaded = None
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model, which `load` has brought."""
+        if self._loaded is None:
+            raise RuntimeError("the model is not loaded")
+        return self._loaded
+
+    def example_count(self) -> int:
+        """Return how many examples the model is shown: what was asked for, else some if it is small and untuned."""
+        if self._run.example_count is not None:
+            return self._run.example_count
+        is_small = self.loaded.parameters < _SMALL_PARAMETERS and self._spec.adapter is None
+        return _EXAMPLES_FOR_SMALL if is_small else 0
+
+    def conversation(self, messages: Sequence[Message]) -> list[Message]:
+        """Return what the model is to see, with fewer examples where its context holds no more."""
+        room = self._room()
+        for count in range(self.example_count(), 0, -1):
+            shown = self._shown_after(count, messages)
+            if room is None or len(encode_prompt(self.loaded.tokenizer, shown)) <= room:
+                return shown
+        return self._shown_after(0, messages)
+
+    def _room(self) -> int | None:
+        limit = context_length(self.loaded.model)
+        return None if limit is None else limit - self._run.sampling.max_new_tokens
+
+    def _ask(self, requests: list[Request]) -> Iterator[list[tuple[str, Answer]]]:
+        room = self._room()
+        groups: defaultdict[tuple[int, str], list[Request]] = defaultdict(list)
+        for request in requests:
+            if room is None or len(encode_prompt(self.loaded.tokenizer, request.messages)) <= room:
+                groups[request.seed, self._beginning(request)].append(request)
+            else:
+                yield [(request.key, Failed(TOO_LONG))]
+        for group in groups.values():
+            for start in range(0, len(group), self._run.batch_size):
+                yield self._generate(group[start : start + self._run.batch_size])
+
+    def _beginning(self, request: Request) -> str:
+        """Return what a prompt shares with others, its fixed examples, so that the model reads them once."""
+        is_shared = self._run.examples is not None and self._run.examples.are_fixed
+        return repr(request.messages[:-1]) if is_shared else ""
+
+    def _generate(self, requests: list[Request]) -> list[tuple[str, Answer]]:
+        run, loaded = self._run, self.loaded
+        # One batch at a time for each model: two at once would need twice the memory and no less time.
+        with loaded.lock:
+            run.check_stop()
+            replies = generate_replies(
+                loaded.model,
+                loaded.tokenizer,
+                [request.messages for request in requests],
+                run.sampling,
+                seed=requests[0].seed,
+                batch_size=run.batch_size,
+                examples=len(requests[0].messages) - 1 if self._beginning(requests[0]) else 0,
+                on_step=run.check_stop,  # a stop waits for a token, not for a batch
+            )
+        return [(request.key, reply) for request, reply in zip(requests, replies, strict=True)]

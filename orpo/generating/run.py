@@ -1,0 +1,245 @@
+"""One run of `generate`, top to bottom: prompts, the writers' replies, their scores, pairs, and the folder."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from orpo.chat_model.loading import locate_model
+from orpo.command.display import console_err, progress_bar
+from orpo.command.errors import InputError, ModelError
+from orpo.command.output_folder import check_output_folder, new_folder
+from orpo.command.run_record import RunRecord, fingerprint_rows
+from orpo.command.safe_text import printable
+from orpo.generating.card import make_card
+from orpo.generating.choosing import (
+    Dropped,
+    PairMaker,
+    WrittenPrompt,
+    WrittenReply,
+    best_reply,
+    worst_reply,
+)
+from orpo.generating.examples import ExampleTurns, read_examples
+from orpo.generating.local_models import LoadedModels
+from orpo.generating.mix import stream
+from orpo.generating.placing import place, strip
+from orpo.generating.reply_store import STORE_NAME, ReplyStore
+from orpo.generating.result import GenerationResult, count_kinds, count_reasons, measure_sides, spread
+from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
+from orpo.generating.stored_writer import Answer, Failed, WritingRun
+from orpo.generating.writers import write_replies
+from orpo.records.messages import last_message, system_message
+from orpo.records.pairs import PreferencePair, write_pairs
+from orpo.records.prompts import EMBEDDED, OUT_OF_PLACE, Prompt, read_prompts
+from orpo.records.replies import Reply
+from orpo.records.shipped import Example, shipped_examples
+from orpo.scoring import get_scorer
+
+
+def generate(settings: GenerateSettings) -> GenerationResult:
+    """Make preference pairs and write their folder, whole or not at all."""
+    out = settings.out_folder()
+    check_output_folder(out, overwrite=settings.overwrite)
+    record = RunRecord("generate", settings)
+    writers = settings.writers()
+    for spec in writers:
+        _check_writer(spec)
+    prompts, dropped = choose_prompts(settings)
+    examples = _read_examples(settings)
+    replies = sum(not spec.is_derived for spec in writers) * len(prompts) * settings.candidate_count()
+    with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
+        run.on_reply = lambda writer, count: advance(count, writer=writer)
+        answers = write_replies(prompts, writers, run)
+    written = score_replies(prompts, writers, answers, scorer=settings.scorer, seed=settings.seed)
+    written_examples = _examples_as_written(examples, settings)
+    pairs = _make_pairs(written, written_examples, settings, dropped)
+    record.metrics = {
+        "prompts": len(prompts),
+        "examples": len(written_examples),
+        "pairs": len(pairs),
+        "kinds": count_kinds(pairs),
+        "dropped": count_reasons(dropped),
+        "sides": measure_sides(pairs, written),
+    }
+    record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
+    record.device = str(run.models.device)
+    record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
+    with new_folder(out, overwrite=settings.overwrite) as folder:
+        write_pairs(folder, pairs, card=make_card(pairs, record.metrics, writers, settings.scorer))
+        with (folder / "dropped.jsonl").open("w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
+        record.write(folder)
+    return GenerationResult(out, record.metrics, spread(pairs, settings.samples))
+
+
+def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropped]]:
+    """Return the prompts to answer, and those left out beforehand: held-out ones are never trained on."""
+    found = read_prompts(
+        settings.prompts,
+        column=settings.prompts_column,
+        config=settings.prompts_config,
+        split=settings.prompts_split,
+        limit=settings.limit,
+        for_training=True,
+    )
+    for warning in found.warnings:
+        console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
+    # Every training prompt of the shipped set is meant; its held-out ones are not a loss to tell of.
+    held_out = [] if settings.prompts == EMBEDDED else [Dropped("held out", prompt) for prompt in found.held_out]
+    return found.prompts, held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
+
+
+def score_replies(
+    prompts: Sequence[Prompt],
+    writers: Sequence[WriterSpec],
+    answers: Mapping[Side, list[list[Answer]]],
+    *,
+    scorer: str,
+    seed: int = 0,
+) -> list[WrittenPrompt]:
+    """Score what was written, derive what is placed or stripped, and pick the best of each writer's candidates."""
+    written: list[WrittenPrompt] = []
+    for number, prompt in enumerate(prompts):
+        sides: dict[str, list[WrittenReply]] = {}
+        for spec in writers:
+            if not spec.is_derived:
+                name = public_name(str(spec.adapter or spec.model))
+                sides[spec.side] = [
+                    _scored(prompt, answer, spec.side, name, scorer) for answer in answers[spec.side][number]
+                ]
+        for spec in writers:
+            if spec.is_derived:
+                source = sides["plain" if spec.side == "emoji" else "emoji"]
+                sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed) for reply in source]
+        written.append(WrittenPrompt(prompt, *_pick(sides, writers), is_restrained=prompt.category in OUT_OF_PLACE))
+    return written
+
+
+def _pick(sides: Mapping[str, list[WrittenReply]], writers: Sequence[WriterSpec]) -> tuple[WrittenReply, WrittenReply]:
+    """Return the best candidate of each writer; a derived reply stays with its twin."""
+    if "tuned" in sides:
+        return best_reply(sides["tuned"]), worst_reply(sides["tuned"])
+    best = best_reply(sides["emoji"])
+    if any(spec.is_derived for spec in writers):
+        return best, sides["plain"][next(n for n, reply in enumerate(sides["emoji"]) if reply is best)]
+    return best, best_reply(sides["plain"])
+
+
+def _scored(prompt: Prompt, answer: Answer, writer: str, model: str, scorer: str) -> WrittenReply:
+    reply, failure = (Reply("", False, 0), answer.reason) if isinstance(answer, Failed) else (answer, "")
+    messages = prompt.conversation()
+    report = get_scorer(scorer).explain(reply.text, last_message(messages), system=system_message(messages))
+    return WrittenReply(reply, report, writer, model, failure)
+
+
+def _derived(prompt: Prompt, source: WrittenReply, how: str, scorer: str, seed: int) -> WrittenReply:
+    if source.failure or not source.text.strip():
+        return source
+    messages = prompt.conversation()
+    if how == PLACE and prompt.category not in OUT_OF_PLACE:
+        rng = stream(seed, prompt.prompt_id, PLACE)
+        text = place(source.text, last_message(messages), system_message(messages), scorer=scorer, rng=rng)
+    else:
+        text = strip(source.text)
+    reply = Reply(text, source.reply.finished, source.reply.tokens)
+    return _scored(prompt, reply, source.writer, f"{source.model}+{how}", scorer)
+
+
+def _make_pairs(
+    written: Sequence[WrittenPrompt],
+    examples: Sequence[WrittenPrompt],
+    settings: GenerateSettings,
+    dropped: list[Dropped],
+) -> list[PreferencePair]:
+    """Return the pairs, and add to `dropped` what made none."""
+    maker = PairMaker(
+        scorer=settings.scorer,
+        mix=settings.shares(),
+        min_margin=settings.min_margin,
+        seed=settings.seed,
+        source=public_name(settings.prompts),
+        own_words_only=settings.from_adapter is not None,
+    )
+    of_examples = replace(maker, source="examples", own_words_only=False)
+    made = [maker.make(row) for row in written] + [of_examples.make(row) for row in examples]
+    dropped += [row for row in made if isinstance(row, Dropped)]
+    pairs = [row for row in made if isinstance(row, PreferencePair)]
+    if not pairs:
+        why = ", ".join(f"{reason} {count}" for reason, count in count_reasons(dropped).items())
+        raise InputError(f"no pair came out of {len(written)} prompts ({why}); see the replies with other settings")
+    # The clearest first, so that a limit takes the best of them; training shuffles them anyway.
+    return sorted(pairs, key=lambda pair: pair.rejected_score - pair.chosen_score)
+
+
+def _read_examples(settings: GenerateSettings) -> list[Example]:
+    """Return the examples that writers are shown and pairs are made of; none where neither can be."""
+    if not settings.uses_examples():
+        return []
+    if settings.example.examples_file is not None:
+        return read_examples(settings.example.examples_file)
+    return shipped_examples()
+
+
+def _examples_as_written(examples: Sequence[Example], settings: GenerateSettings) -> list[WrittenPrompt]:
+    """Return examples in the form of answered prompts."""
+    written: list[WrittenPrompt] = []
+    for example in examples[: settings.example_pair_count()]:
+        prompt = Prompt(example.example_id, last_message(example.prompt), example.category, messages=example.prompt)
+        emoji = _scored(prompt, Reply(example.reply, True, 0), "example", "example", settings.scorer)
+        plain = _scored(prompt, Reply(strip(example.reply), True, 0), "example", "example", settings.scorer)
+        written.append(WrittenPrompt(prompt, emoji, plain, is_restrained=emoji.text == plain.text))
+    return written
+
+
+def _check_writer(spec: WriterSpec) -> None:
+    """Find out now that a model is not there, and not after the other one has written for an hour."""
+    if spec.is_endpoint or spec.is_derived:
+        return
+    try:
+        locate_model(spec.model)
+    except ModelError as problem:
+        raise ModelError(str(problem).replace("--model", f"--{spec.side}-model")) from None
+
+
+@contextmanager
+def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path) -> Iterator[WritingRun]:
+    """Yield what the writers share; after an exception the user learns that the replies are kept."""
+    turns = (
+        ExampleTurns(examples, choice=settings.example.examples_choice, scorer=settings.scorer) if examples else None
+    )
+    run = WritingRun(
+        store=ReplyStore(reply_store_file(out)),
+        models=LoadedModels(
+            device=settings.local.device,
+            dtype=settings.local.dtype,
+            trust_remote_code=settings.local.trust_remote_code,
+            chat_template=settings.local.chat_template,
+        ),
+        sampling=settings.sampling.sampling(),
+        seed=settings.seed,
+        candidates=settings.candidate_count(),
+        batch_size=settings.local.batch_size,
+        concurrency=settings.endpoint.concurrency,
+        endpoint=settings.endpoint.options(),
+        reuse=settings.reuse_replies,
+        examples=turns,
+        example_count=settings.example.examples,
+    )
+    try:
+        yield run
+    except BaseException as problem:
+        if count := run.store.count():
+            how = "the same command goes on from there"
+            if not run.reuse:
+                how = "new ones took the place of earlier ones; without --no-reuse-replies the same command takes them"
+            problem.add_note(f"{count} replies are kept in {run.store.file}; {how}")
+        raise
+    finally:
+        run.store.close()
+
+
+def reply_store_file(out: Path) -> Path:
+    """Return where the replies are kept: beside the result, so that replacing the result does not lose them."""
+    return out.parent / f"{out.name}-replies" / STORE_NAME

@@ -1,0 +1,297 @@
+"""The settings of `generate`, and what each side's writer is by them. Light: `--help` reads this and nothing more."""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.command.errors import SettingsError
+from orpo.command.paths import default_data_folder, resolve_user_path
+from orpo.command.safe_text import mask_address
+from orpo.command.settings import require, setting, settings_group
+from orpo.generating.addresses import check_address
+from orpo.generating.endpoint_options import EndpointOptions
+from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
+from orpo.records.pairs import PairKind
+from orpo.records.prompts import EMBEDDED
+from orpo.records.replies import Sampling
+from orpo.scoring import DEFAULT_SCORER, SCORERS
+
+EMOJI_SYSTEM: Final = (
+    "You are a friendly assistant. Answer in one to three sentences. Use one to three fitting emojis in your reply."
+)
+PLAIN_SYSTEM: Final = "You are a friendly assistant. Answer in one to three sentences. Do not use any emojis."
+ENDPOINT_PREFIX: Final = "openai:"
+PLACE: Final = "place"
+STRIP: Final = "strip"
+
+_ROUND_CANDIDATES: Final = 4
+_MODEL_HELP = "a folder, a GGUF file, a Hub id, openai:NAME"
+
+Side = Literal["emoji", "plain", "tuned"]
+
+
+@dataclass(frozen=True)
+class WriterSpec:
+    """Who writes one side.
+
+    Attributes:
+        side: `emoji` or `plain`; `tuned` for a model with an adapter, which writes alone.
+        model: A local folder, a GGUF file, a Hub id, `openai:NAME`, `place` or `strip`.
+        system: The writer's system prompt; None for none.
+        base_url: The endpoint's address, for `openai:NAME`.
+        adapter: The folder of the adapter that the local model answers with.
+    """
+
+    side: Side
+    model: str
+    system: str | None = None
+    base_url: str | None = None
+    adapter: Path | None = None
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether the model is asked over HTTP."""
+        return self.model.startswith(ENDPOINT_PREFIX)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the replies are the other writer's, with emojis placed into or stripped from them."""
+        return self.model in (PLACE, STRIP)
+
+
+@dataclass(kw_only=True)
+class ExampleSettings:
+    """Answered messages, shown to writers and made into pairs."""
+
+    examples: int | None = setting(
+        None, "show a writer this many answered messages first (default: 5 for local models under 1 B parameters)"
+    )
+    examples_choice: Literal["nearest", "fixed"] = setting(
+        "nearest", "the examples nearest to each prompt, or a fixed set for all"
+    )
+    examples_file: Path | None = setting(None, "own examples, columns prompt and reply, in place of those that ship")
+    example_pairs: int | None = setting(
+        None, "make pairs of this many examples too (default: all for the default model, 0 for others)"
+    )
+
+
+@dataclass(kw_only=True)
+class EndpointSettings:
+    """How OpenAI-compatible endpoints are asked."""
+
+    base_url: str | None = setting(None, "address of the endpoint, such as http://127.0.0.1:8000/v1")
+    emoji_base_url: str | None = setting(None, "the same for the emoji writer alone")
+    plain_base_url: str | None = setting(None, "the same for the plain writer alone")
+    request_extra: str | None = setting(None, "JSON object that goes into every request")
+    omit: str = setting("", "fields to leave out of every request, such as seed,top_p")
+    concurrency: int = setting(8, "calls at the same time")
+    timeout_seconds: float = setting(120.0, "how long one whole answer may take")
+    retries: int = setting(4, "how often a failed call is repeated, with growing pauses")
+
+    def options(self) -> EndpointOptions:
+        """Return how calls are made."""
+        return EndpointOptions(
+            timeout_seconds=self.timeout_seconds,
+            retries=self.retries,
+            extra=_read_extra(self.request_extra),
+            omit=frozenset(name.strip() for name in self.omit.split(",") if name.strip()),
+        )
+
+
+@dataclass(kw_only=True)
+class SamplingSettings:
+    """How the writers pick their tokens."""
+
+    temperature: float = setting(0.4, "0 takes the likeliest token; larger is more varied")
+    top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
+    top_k: int = setting(0, "sample from this many likeliest tokens; 0 for no limit")
+    repetition_penalty: float = setting(1.0, "above 1 makes repetition less likely")
+    max_new_tokens: int = setting(120, "the most tokens a reply may have")
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        self.sampling()
+
+    def sampling(self) -> Sampling:
+        """Return them as all that write replies take them."""
+        return Sampling(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+@dataclass(kw_only=True)
+class LocalModelSettings:
+    """How models on this machine run."""
+
+    batch_size: int = setting(50, "prompts answered at once")
+    device: str = setting("auto", "auto, cpu, cuda or mps")
+    dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
+    chat_template: Path | None = setting(None, "Jinja file that replaces the models' chat template")
+    trust_remote_code: bool = setting(False, "run Python code that comes with a model")
+
+
+@dataclass(kw_only=True)
+class GenerateSettings:
+    """The settings of `generate`."""
+
+    prompts: str = setting("embedded", "embedded, a JSONL, CSV, Parquet or text file, or a data set on the Hub")
+    prompts_config: str | None = setting(None, "configuration of a Hub data set")
+    prompts_split: str = setting("train", "split of a Hub data set")
+    prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
+    limit: int | None = setting(None, "use only this many prompts, from the start")
+    plain_model: str = setting(DEFAULT_MODEL, f"who writes without emojis: {_MODEL_HELP}, or {STRIP}")
+    emoji_model: str = setting(
+        PLACE, f"who writes with emojis: {_MODEL_HELP}, or {PLACE} (the other reply, emojis placed by the score)"
+    )
+    plain_system: str = setting(
+        PLAIN_SYSTEM, "system prompt of the plain writer, as text or @FILE; '' for none", file_allowed=True
+    )
+    emoji_system: str = setting(
+        EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none", file_allowed=True
+    )
+    from_adapter: Path | None = setting(
+        None, "pairs from a tuned model's own replies, the best against the worst: the folder of its adapter"
+    )
+    candidates: int | None = setting(
+        None, "replies of each writer to a prompt, of which the score picks (default: 1, of a tuned model 4)"
+    )
+    seed: int = setting(0, "decides the replies, together with prompt and model, and what each pair teaches")
+    scorer: str = setting(DEFAULT_SCORER, "which score decides what is chosen", choices=SCORERS)
+    min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance")
+    mix: str | None = setting(
+        None, f"what the pairs teach where emojis are in place (default: {shown_mix(DEFAULT_MIX)})"
+    )
+    reuse_replies: bool = setting(True, "take replies that an earlier run kept, where they are the same request")
+    out: Path | None = setting(None, "folder to write to (default: data/preferences)", short="-o")
+    overwrite: bool = setting(False, "replace an earlier result in --out")
+    samples: int = setting(3, "how many pairs to show at the end")
+    example: ExampleSettings = settings_group(ExampleSettings, "examples")
+    sampling: SamplingSettings = settings_group(SamplingSettings, "sampling")
+    local: LocalModelSettings = settings_group(LocalModelSettings, "models on this machine")
+    endpoint: EndpointSettings = settings_group(EndpointSettings, "endpoints")
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything is loaded."""
+        self._check_numbers()
+        self.shares()
+        self.endpoint.options()
+        if self.plain_model in (PLACE, STRIP) and self.emoji_model in (PLACE, STRIP):
+            raise SettingsError(
+                f"--emoji-model {self.emoji_model} --plain-model {self.plain_model}: one writer must be a model, "
+                f"since {PLACE} and {STRIP} work on the other writer's replies"
+            )
+        for side in ("emoji", "plain"):
+            self._check_writer(side)
+        shared = self.endpoint.base_url
+        if shared is not None and not any(map(self._asks_endpoint, ("emoji", "plain"))):
+            raise SettingsError(
+                f"--base-url {mask_address(shared)}: is for an endpoint, and no writer is one; pass "
+                f"--emoji-model {ENDPOINT_PREFIX}NAME or --plain-model {ENDPOINT_PREFIX}NAME"
+            )
+
+    def _check_numbers(self) -> None:
+        values = {name: value for group in (self, self.example, self.endpoint, self.local) for name, value in
+                  vars(group).items()}  # fmt: skip
+        for name, least in _LEAST.items():
+            value = values[name]
+            wanted = f"must be at least {least}" if least else "must be 0 or above"
+            require(value is None or value >= least, "--" + name.replace("_", "-"), value, wanted)
+        seconds = self.endpoint.timeout_seconds
+        require(seconds > 0, "--timeout-seconds", seconds, "must be above 0")
+
+    def _check_writer(self, side: str) -> None:
+        model = getattr(self, f"{side}_model")
+        url, own = self.url_of(side), getattr(self.endpoint, f"{side}_base_url")
+        require(model not in ("", ENDPOINT_PREFIX), f"--{side}-model", repr(model), "name a model")
+        if url is not None and self._asks_endpoint(side):
+            check_address(url, setting=f"{side}_base_url" if own else "base_url")
+        if own is not None and not self._asks_endpoint(side):
+            raise SettingsError(
+                f"--{side}-base-url {mask_address(own)}: is for an endpoint, so pass --{side}-model "
+                f"{ENDPOINT_PREFIX}NAME"
+            )
+
+    def _asks_endpoint(self, side: str) -> bool:
+        model: str = getattr(self, f"{side}_model")
+        return model.startswith(ENDPOINT_PREFIX)
+
+    def url_of(self, side: str) -> str | None:
+        """Return the endpoint's address of one side."""
+        own: str | None = getattr(self.endpoint, f"{side}_base_url")
+        return own or self.endpoint.base_url
+
+    def shares(self) -> dict[PairKind, float]:
+        """Return the shares of what pairs teach; the first score sees presence and nothing else."""
+        if self.mix is None and self.scorer == "contains_emoji":
+            return {"presence": 1.0}
+        return dict(DEFAULT_MIX) if self.mix is None else parse_mix(self.mix)
+
+    def out_folder(self) -> Path:
+        """Return the folder to write to."""
+        return resolve_user_path(self.out) if self.out is not None else default_data_folder()
+
+    def writers(self) -> list[WriterSpec]:
+        """Return who writes: both sides, or the tuned model alone."""
+        if self.from_adapter is not None:
+            from orpo.chat_model.loading import adapter_base_name
+
+            return [WriterSpec("tuned", adapter_base_name(self.from_adapter), adapter=self.from_adapter)]
+        sides: tuple[tuple[Side, str, str], ...] = (
+            ("emoji", self.emoji_model, self.emoji_system),
+            ("plain", self.plain_model, self.plain_system),
+        )
+        return [WriterSpec(side, model, system or None, self.url_of(side)) for side, model, system in sides]
+
+    def candidate_count(self) -> int:
+        """Return how many replies each writer gives to a prompt."""
+        if self.candidates is not None:
+            return self.candidates
+        return 1 if self.from_adapter is None else _ROUND_CANDIDATES
+
+    def uses_examples(self) -> bool:
+        """Whether a writer may be shown examples, or pairs are made of them."""
+        count = self.example.examples
+        may_be_small = count is None and any(
+            not spec.is_endpoint and not spec.is_derived and spec.adapter is None for spec in self.writers()
+        )
+        return may_be_small or bool(count) or self.example_pair_count() != 0
+
+    def example_pair_count(self) -> int | None:
+        """Return how many examples become pairs; None for all."""
+        if self.example.example_pairs is not None:
+            return self.example.example_pairs
+        is_default = self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE and self.from_adapter is None
+        return None if is_default and self.prompts == EMBEDDED else 0
+
+
+_LEAST: Final[dict[str, int]] = {
+    "limit": 1,
+    "candidates": 1,
+    "concurrency": 1,
+    "batch_size": 1,
+    "retries": 0,
+    "min_margin": 0,
+    "samples": 0,
+    "examples": 0,
+    "example_pairs": 0,
+}
+
+
+def _read_extra(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        extra = json.loads(text)
+    except (ValueError, RecursionError):
+        extra = None
+    if not isinstance(extra, dict):
+        raise SettingsError(
+            f"{text}: is not a JSON object such as '{{\"enable_thinking\": false}}'", setting="request_extra"
+        )
+    return extra
+
+
+def public_name(name: str) -> str:
+    """Return a model's or file's name without the folders of this machine, since the data may be passed on."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
