@@ -146,7 +146,9 @@ def _check_before_loading(settings: InferenceSettings, adapter: Path | None) -> 
         from orpo.command.output_folder import check_output_folder
 
         check_output_folder(settings.report, overwrite=settings.overwrite)
-    from orpo.chat_model.loading import check_adapter_folder, locate_model, resolve_device
+    from orpo.chat_model.adapters import check_adapter_folder
+    from orpo.chat_model.loading import locate_model
+    from orpo.chat_model.options import resolve_device
 
     resolve_device(settings.device)
     if adapter is not None:
@@ -155,8 +157,8 @@ def _check_before_loading(settings: InferenceSettings, adapter: Path | None) -> 
 
 
 def _model_name(settings: InferenceSettings, adapter: Path | None) -> str:
+    from orpo.chat_model.adapters import adapter_base_name
     from orpo.chat_model.default_model import DEFAULT_MODEL
-    from orpo.chat_model.loading import adapter_base_name
 
     if settings.model is not None:
         return settings.model
@@ -195,7 +197,8 @@ def _collect_prompts(settings: InferenceSettings) -> list[Prompt]:
 
 
 def _load(settings: InferenceSettings, adapter: Path | None) -> tuple[Any, Any]:
-    from orpo.chat_model.loading import load_model, load_tokenizer, load_with_adapter
+    from orpo.chat_model.adapters import load_with_adapter
+    from orpo.chat_model.loading import load_model, load_tokenizer
     from orpo.command.display import console_err
 
     name = _model_name(settings, adapter)

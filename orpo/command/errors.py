@@ -10,9 +10,15 @@
 Library code raises these and never exits; only `orpo.command.run_command` turns them into an exit code.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+
+
+def as_flag(setting: str) -> str:
+    """Return the flag of a settings field."""
+    return f"--{setting.replace('_', '-')}"
 
 
 class OrpoError(Exception):
@@ -36,8 +42,9 @@ class OrpoError(Exception):
         return f"{self.setting} {message}" if self.setting else message
 
     def for_command(self) -> str:
-        """Return the message, with the setting named as the flag that gives it."""
-        return f"--{self.setting.replace('_', '-')} {self.args[0]}" if self.setting else str(self)
+        """Return the message, with settings named as the flags that give them: its own, and those in backticks."""
+        message = f"{as_flag(self.setting)} {self.args[0]}" if self.setting else str(self)
+        return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda match: f"`{as_flag(match[1])}`", message)
 
 
 @contextmanager

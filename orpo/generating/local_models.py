@@ -9,15 +9,10 @@ from typing import Final
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orpo.chat_model.loading import (
-    load_model,
-    load_tokenizer,
-    load_with_adapter,
-    locate_model,
-    resolve_device,
-    resolve_reply_dtype,
-)
-from orpo.command.errors import ModelError
+from orpo.chat_model.adapters import load_with_adapter
+from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
+from orpo.chat_model.options import resolve_device, resolve_reply_dtype
+from orpo.command.errors import setting_named
 
 _READ_WHOLE_BYTES: Final = 64 * 2**20
 _DECIDING_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
@@ -70,7 +65,7 @@ class LoadedModels:
         # A bar for reading weights from the disk would break into ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
         trust, template = self._trust_remote_code, self._chat_template
-        try:
+        with setting_named(setting, instead_of="model"):
             if adapter is not None:
                 model, tokenizer = load_with_adapter(
                     source, adapter, device=self.device, dtype=self._dtype, trust_remote_code=trust,
@@ -79,9 +74,6 @@ class LoadedModels:
             else:
                 tokenizer = load_tokenizer(source, trust_remote_code=trust, chat_template=template)
                 model = load_model(source, device=self.device, dtype=self._dtype, trust_remote_code=trust)
-        except ModelError as problem:
-            flag = "--" + setting.replace("_", "-")
-            raise ModelError(str(problem).replace("--model", flag)) from problem.__cause__
         return LoadedModel(model, tokenizer, identify_model(source, model, self._dtype, template, adapter))
 
 

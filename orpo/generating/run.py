@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orpo.chat_model.loading import locate_model
 from orpo.command.display import console_err, progress_bar
-from orpo.command.errors import InputError, ModelError
+from orpo.command.errors import InputError, setting_named
 from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.run_record import RunRecord, fingerprint_rows
 from orpo.command.safe_text import printable
@@ -197,10 +197,8 @@ def _check_writer(spec: WriterSpec) -> None:
     """Find out now that a model is not there, and not after the other one has written for an hour."""
     if spec.is_endpoint or spec.is_derived:
         return
-    try:
+    with setting_named(f"{spec.side}_model", instead_of="model"):
         locate_model(spec.model)
-    except ModelError as problem:
-        raise ModelError(str(problem).replace("--model", f"--{spec.side}-model")) from None
 
 
 @contextmanager

@@ -233,7 +233,7 @@ class GenerateSettings:
     def writers(self) -> list[WriterSpec]:
         """Return who writes: both sides, or the tuned model alone."""
         if self.from_adapter is not None:
-            from orpo.chat_model.loading import adapter_base_name
+            from orpo.chat_model.adapters import adapter_base_name
 
             return [WriterSpec("tuned", adapter_base_name(self.from_adapter), adapter=self.from_adapter)]
         sides: tuple[tuple[Side, str, str], ...] = (

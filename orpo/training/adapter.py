@@ -8,9 +8,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from orpo.chat_model.adapters import adapter_base_name, attach_adapter
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.generation import context_length
-from orpo.chat_model.loading import adapter_base_name, attach_adapter
 from orpo.command.errors import InputError, ModelError, SettingsError
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
@@ -45,7 +45,7 @@ def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
         ) from problem
     if settings.compute.gradient_checkpointing:
         model.enable_input_require_grads()  # else no gradient passes through the frozen embeddings
-    return cast(PeftModel, model)
+    return model
 
 
 def continue_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
@@ -62,7 +62,7 @@ def continue_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftMode
         config.inference_mode = False
     if settings.compute.gradient_checkpointing:
         model.enable_input_require_grads()
-    return cast(PeftModel, model)
+    return model
 
 
 def starting_model(settings: TrainSettings) -> str:

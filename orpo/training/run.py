@@ -12,7 +12,8 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model, resolve_device, resolve_dtype
+from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
+from orpo.chat_model.options import resolve_device, resolve_dtype
 from orpo.command.display import console_err
 from orpo.command.errors import SettingsError
 from orpo.command.output_folder import growing_folder

@@ -1,6 +1,7 @@
 """Loading: devices, formats, and one clear error for every kind of wrong model or adapter."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
-from orpo.chat_model.generation import generate_replies
-from orpo.chat_model.loading import (
-    EMBEDDED,
-    adapter_base_name,
-    attach_adapter,
-    load_model,
-    load_tokenizer,
-    load_with_adapter,
-    locate_model,
-    prepare_tokenizer,
-    resolve_device,
-    resolve_dtype,
-)
+from orpo.chat_model.adapters import adapter_base_name, attach_adapter, load_with_adapter
+from orpo.chat_model.chat_template import PLAIN_TEMPLATE, encode_prompt
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.generation import clean_reply, generate_replies
+from orpo.chat_model.loading import load_model, load_tokenizer, prepare_tokenizer
+from orpo.chat_model.options import resolve_device, resolve_dtype
 from orpo.command.errors import InputError, ModelError, OrpoError, SettingsError
 from orpo.records.messages import user_message
 from orpo.records.replies import Sampling
@@ -42,11 +38,11 @@ def test_devices_and_formats_are_resolved_by_name() -> None:
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
     assert resolve_dtype("auto", CPU) is torch.float32
     assert resolve_dtype("bfloat16", CPU) is torch.bfloat16
-    with pytest.raises(SettingsError, match=r"--device gpu: not a device; give one of auto, cpu"):
+    with pytest.raises(SettingsError, match=r"^device gpu: not a device; choose one of auto, cpu"):
         resolve_device("gpu")
-    with pytest.raises(SettingsError, match="--dtype int8: not one of auto, float32"):
+    with pytest.raises(SettingsError, match=r"^dtype int8: not one of auto, float32"):
         resolve_dtype("int8", CPU)
-    with pytest.raises(SettingsError, match=r"--device cuda:99: this machine has no such CUDA device"):
+    with pytest.raises(SettingsError, match=r"^device cuda:99: this machine has no such CUDA device"):
         resolve_device("cuda:99")
 
 
@@ -62,11 +58,17 @@ def test_loading_prints_nothing(model_folder: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_embedded_model_loads_by_its_name(embedded_model_folder: Path) -> None:
-    model, tokenizer = load(EMBEDDED), load_tokenizer(EMBEDDED)
+def test_the_default_model_loads_by_its_name_and_replies_as_transformers_lets_it(default_model_folder: Path) -> None:
+    model, tokenizer = load(DEFAULT_MODEL), load_tokenizer(DEFAULT_MODEL)
     assert len(tokenizer) <= model.get_input_embeddings().weight.shape[0]
-    reply = generate_replies(model, tokenizer, [user_message("Hello!")], Sampling(temperature=0), seed=0)[0]
-    assert reply.text and "\ufffd" not in reply.text
+    questions = ["What is the capital of France?", "Say hello to my cat.", "Name three colours."]
+    greedy = Sampling(temperature=0, max_new_tokens=16)
+    replies = generate_replies(model, tokenizer, [user_message(text) for text in questions], greedy, seed=0)
+    assert "Paris" in replies[0].text
+    for question, reply in zip(questions, replies, strict=True):
+        ids = torch.tensor([encode_prompt(tokenizer, user_message(question))])
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16)
+        assert reply.text == clean_reply(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
 
 
 def test_a_tokenizer_without_a_pad_token_pads_with_eos(tiny_models: Any) -> None:
@@ -109,7 +111,7 @@ def unknown_architecture(folder: Path) -> None:
     [
         (damage_config, r"config\.json is not JSON; the file is damaged"),
         (damage_weights, r"its model cannot be read \("),
-        (pickle_weights, "holds only pickled weights, which can run code when they are read; give a model with"),
+        (pickle_weights, "holds only pickled weights, which can run code when they are read; choose a model with"),
         (lose_a_layer, r"weights do not fit its config\.json \("),
         (change_a_shape, r"do(es)? not fit|cannot be read"),
         (unknown_architecture, "its model cannot be read"),
@@ -131,15 +133,15 @@ def test_an_unknown_model_says_where_it_was_looked_for(tmp_path: Path) -> None:
     for path in (str(tmp_path / "nothing"), "./nothing", "~/nothing/here", "a/b/c"):
         with pytest.raises(ModelError, match="there is no such folder"):
             load(path)
-    with pytest.raises(ModelError, match=r"--model nobody/no-such-model: .*there is no such folder.*Hub"):
+    with pytest.raises(ModelError, match=r"^model nobody/no-such-model: .*there is no such folder.*Hub"):
         load("nobody/no-such-model")
-    with pytest.raises(ModelError, match=r"--model nobody/no-such-model: .*Hub"):
+    with pytest.raises(ModelError, match=r"^model nobody/no-such-model: .*Hub"):
         load_tokenizer("nobody/no-such-model")
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
-    with pytest.raises(ModelError, match=r"is a file; give the folder that holds config\.json"):
+    with pytest.raises(ModelError, match=r"is a file; name the folder that holds config\.json"):
         load(file)
-    with pytest.raises(ModelError, match="give embedded, a folder or a Hub id"):
+    with pytest.raises(ModelError, match="is empty; name SmolLM2-135M-Instruct, a folder, a GGUF file or a Hub id"):
         load("")
 
 
@@ -150,14 +152,26 @@ def test_a_damaged_tokenizer_is_one_clear_error(model_folder: Path, tmp_path: Pa
         load_tokenizer(str(folder))
 
 
-def test_a_model_without_a_chat_template_asks_for_one(model_folder: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_chat_template_is_asked_in_plain_text_and_says_so(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = copy_of(model_folder, tmp_path)
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ModelError, match=r"has no chat template; give one with --chat-template FILE"):
-        load_tokenizer(str(folder))
+    assert load_tokenizer(str(folder)).chat_template == PLAIN_TEMPLATE
+    assert "has no chat template: it is asked in a plain text form" in capsys.readouterr().err
     template = tmp_path / "template.jinja"
     template.write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}")
     assert load_tokenizer(str(folder), chat_template=template).chat_template == template.read_text()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_template_whose_markers_the_tokenizer_lacks_is_told(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text("{% for message in messages %}<|turn|>{{ message['content'] }}<|over|>{% endfor %}")
+    load_tokenizer(str(model_folder), chat_template=template)
+    assert "does not know <|turn|>, <|over|> of the chat template" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_wrong_template_file_is_named(model_folder: Path, tmp_path: Path) -> None:
@@ -169,7 +183,7 @@ def test_a_wrong_template_file_is_named(model_folder: Path, tmp_path: Path) -> N
     ]
     for content, message in cases:
         template.write_bytes(content)
-        with pytest.raises(InputError, match=f"--chat-template .*{message}"):
+        with pytest.raises(InputError, match=f"^chat_template .*{message}"):
             load_tokenizer(str(model_folder), chat_template=template)
     with pytest.raises(InputError, match="there is no such file"):
         load_tokenizer(str(model_folder), chat_template=tmp_path / "none")
@@ -183,9 +197,21 @@ def test_code_that_comes_with_a_model_does_not_run_unless_asked_for(model_folder
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match="Python code of its own") as caught:
         load(folder)
     assert not (tmp_path / "ran").exists()
+    assert "`--trust-remote-code`" in caught.value.for_command()
+
+
+def test_an_index_that_names_a_file_elsewhere_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    """It was followed to wherever it pointed."""
+    folder = copy_of(model_folder, tmp_path)
+    (folder / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    for name in ("../outside.safetensors", str(tmp_path / "outside.safetensors"), "..\\outside.safetensors"):
+        index = {"metadata": {}, "weight_map": {"model.norm.weight": name}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ModelError, match=r"index\.json names a file outside the folder"):
+            load(folder)
 
 
 def test_an_adapter_finds_its_base_and_switches_off(adapter_folder: Path, model_folder: Path) -> None:
@@ -198,22 +224,41 @@ def test_an_adapter_finds_its_base_and_switches_off(adapter_folder: Path, model_
     assert generate_replies(model, tokenizer, prompt, sampling, seed=0) != base
 
 
-def test_an_adapter_trained_on_the_embedded_model_elsewhere_finds_the_one_here(
+def test_an_adapter_trained_on_the_default_model_elsewhere_finds_the_one_here(
     adapter_folder: Path, tmp_path: Path
 ) -> None:
     folder = copy_of(adapter_folder, tmp_path)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "/home/somebody/orpo/chat_model/embedded"
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    assert adapter_base_name(folder) == EMBEDDED
-    assert locate_model_name_is_package_folder("/home/somebody/orpo/chat_model/embedded")
+    for elsewhere in (f"/home/me/.cache/orpo/models/{DEFAULT_MODEL}-0123456789abcdef", DEFAULT_MODEL):
+        edit_adapter_config(base_model_name_or_path=elsewhere)(folder)
+        assert adapter_base_name(folder) == DEFAULT_MODEL
 
 
-def locate_model_name_is_package_folder(name: str) -> bool:
-    try:
-        return locate_model(name) == locate_model(EMBEDDED)
-    except ModelError as problem:  # where the model is not built yet, that is what it says
-        return "embedded base model is missing" in str(problem)
+def test_an_adapter_trained_with_added_tokens_resizes_the_base(
+    model_folder: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    """Loading it said that another model was needed."""
+    base = load(model_folder)
+    rows = base.get_input_embeddings().weight.shape[0]
+    base.resize_token_embeddings(rows + 2, mean_resizing=False)
+    config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    tuned = get_peft_model(base, config)
+    with torch.no_grad():
+        tuned.get_input_embeddings().weight.normal_()
+    tuned.save_pretrained(tmp_path / "grown", save_embedding_layers=True)
+    again = attach_adapter(load(model_folder), tmp_path / "grown")
+    ids = torch.tensor([[4, rows + 1]])
+    with torch.no_grad():
+        torch.testing.assert_close(again(input_ids=ids).logits, tuned.eval()(input_ids=ids).logits)
+
+
+def test_an_adapter_with_numbers_that_are_not_finite_is_refused(adapter_folder: Path, tmp_path: Path) -> None:
+    folder = copy_of(adapter_folder, tmp_path)
+    weights = load_file(folder / "adapter_model.safetensors")
+    name = sorted(weights)[0]
+    weights[name][0, 0] = torch.nan
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"not finite in 1 of its weights, the first {re.escape(name)}"):
+        load_with_adapter(None, folder, device="cpu", dtype="float32")
 
 
 def strip_adapter_weights(folder: Path) -> None:
@@ -239,14 +284,14 @@ def edit_adapter_config(**changes: Any) -> Callable[[Path], None]:
         (lambda folder: (folder / "adapter_config.json").unlink(), r"holds no adapter_config\.json"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "holds no JSON object"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "names no peft_type"),
-        (strip_adapter_weights, r"holds no adapter_model\.safetensors; give an adapter in safetensors"),
+        (strip_adapter_weights, r"holds no adapter_model\.safetensors; choose an adapter in safetensors"),
         (pickle_adapter, "only pickled weights"),
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"text"), "does not fit .* or is damaged"),
         (edit_adapter_config(r=16), "does not fit the base model or is damaged"),
         (edit_adapter_config(target_modules=["no_such_layer"]), "does not fit the base model or is damaged"),
         (edit_adapter_config(target_modules=["q_proj", "v_proj", "down_proj", "o_proj"]), "its weights are not those"),
-        (edit_adapter_config(base_model_name_or_path=None), "names no base model; give it with --model"),
-        (edit_adapter_config(base_model_name_or_path="/nowhere/model"), "--model /nowhere/model: there is no such"),
+        (edit_adapter_config(base_model_name_or_path=None), "names no base model; name it yourself"),
+        (edit_adapter_config(base_model_name_or_path="/nowhere/model"), "model /nowhere/model: there is no such"),
     ],
 )
 def test_a_wrong_adapter_is_one_clear_error(
@@ -261,13 +306,11 @@ def test_a_wrong_adapter_is_one_clear_error(
 
 
 def test_model_and_adapter_confused_say_so(adapter_folder: Path, model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"is an adapter, not a whole model; `uv run orpo/inference\.py --adapter` takes one"
-    ):
+    with pytest.raises(ModelError, match=r"is an adapter, not a whole model; name it as the adapter"):
         load(adapter_folder)
-    with pytest.raises(InputError, match="so it is a model, give it with --model"):
+    with pytest.raises(InputError, match="so it is a model, not an adapter"):
         attach_adapter(None, model_folder)
     file = tmp_path / "adapter_model.safetensors"
     file.write_bytes(b"")
-    with pytest.raises(InputError, match="is a file; give the folder"):
+    with pytest.raises(InputError, match="is a file; name the folder"):
         attach_adapter(None, file)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from orpo.chat_model import log_probs
 from orpo.chat_model.log_probs import completion_log_probs
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [5]]
@@ -51,10 +52,11 @@ def test_a_model_that_caps_its_logits_is_measured_as_it_is() -> None:
     assert found[0][0] == pytest.approx(naive(model, PROMPTS[0], COMPLETIONS[0])[0], rel=1e-4)
 
 
-def test_no_full_logits_are_ever_made(tiny_models: ModuleType) -> None:
+def test_no_full_logits_are_ever_made(tiny_models: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watch the output layer of a real model: it never sees more rows than a chunk."""
     model = tiny_models.make_model(300)
     completion_log_probs(model, [[1]], [[2]])  # the model's one-time trial
+    monkeypatch.setattr(log_probs, "chunk_rows", lambda vocabulary: 256)
     seen: list[int] = []
     model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[:-1].numel()))
     completion_log_probs(model, [[5] * 10] * 8, [[7] * 90] * 8, batch_size=8)

@@ -155,7 +155,7 @@ def test_a_model_that_cannot_be_loaded_names_its_flag(
 ) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     plain = WriterSpec("plain", str(tmp_path))
-    with pytest.raises(ModelError, match=r"--plain-model .*model_type"):
+    with pytest.raises(ModelError, match=r"^plain_model .*model_type"):
         emoji = WriterSpec("emoji", str(writer_folder))
         write(embedded_prompts()[:2], emoji, plain, run_with(store, models))
 

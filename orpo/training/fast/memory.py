@@ -13,9 +13,10 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
+from orpo.chat_model.head import causal_model_of
+from orpo.chat_model.log_probs import CHUNK_BYTES
 from orpo.command.ranks import local_process_count
-from orpo.training.fast.chunked_head import CHUNK_BYTES
-from orpo.training.fast.packed_forward import causal_model_of, sample_groups
+from orpo.training.fast.packed_forward import sample_groups
 from orpo.training.fast.packing import Layout, pack_replies
 
 MEGABYTE: Final = 2**20

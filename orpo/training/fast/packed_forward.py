@@ -12,8 +12,10 @@ from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from orpo.training.fast.chunked_head import Head, token_log_probs
+from orpo.chat_model.head import causal_model_of, head_of
+from orpo.chat_model.log_probs import token_log_probs
 from orpo.training.fast.packing import Layout, PackedReplies, ReplyGroup, pack_replies
 from orpo.training.fast.shared_prompt_attention import IMPLEMENTATIONS, sharing_prompts
 
@@ -24,11 +26,6 @@ LAYOUTS: Final[tuple[Layout, ...]] = ("shared", "packed", "plain")
 
 _TOLERANCE: Final = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 """Largest difference in fp32; mean difference in 16 bit, where a single logit of 30 is rounded by 0.06."""
-
-
-def causal_model_of(model: nn.Module) -> nn.Module:
-    """Return the causal language model inside a PEFT model, or the model itself."""
-    return cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def install(model: nn.Module) -> None:
@@ -48,19 +45,10 @@ def install(model: nn.Module) -> None:
     causal_model.forward = forward
 
 
-def head_of(causal_model: nn.Module) -> Head:
-    """Return the head with the caps and scales that the usual models put on their logits."""
-    config = cast(Any, causal_model).config.get_text_config()
-    divisor = getattr(config, "logits_scaling", None)  # Granite divides
-    scale = (getattr(config, "logit_scale", None) or 1.0) / (divisor or 1.0)  # Cohere multiplies
-    module = cast(Any, causal_model).get_output_embeddings()
-    return Head(module, softcap=getattr(config, "final_logit_softcapping", None), scale=scale)
-
-
-def _packed_log_probs(causal_model: nn.Module, plain_forward: Any, packed: PackedReplies) -> Tensor:
+def _packed_log_probs(causal_model: PreTrainedModel, plain_forward: Any, packed: PackedReplies) -> Tensor:
     if packed.layout == "plain":
         return _one_by_one(plain_forward, packed)
-    body = cast(Any, causal_model).base_model
+    body = causal_model.base_model
     if packed.layout == "shared":
         # A mask of ones keeps transformers from guessing from the positions where a sequence begins.
         with sharing_prompts(packed.segments):

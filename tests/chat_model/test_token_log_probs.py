@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from orpo.training.fast.chunked_head import Head, chunk_rows, plain_log_probs, token_log_probs
+from orpo.chat_model.head import Head
+from orpo.chat_model.log_probs import chunk_rows, plain_log_probs, token_log_probs
 
 TOKENS, SIZE, VOCABULARY = 45, 12, 71
 

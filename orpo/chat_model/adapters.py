@@ -1,0 +1,139 @@
+"""Adapters: checked before they are loaded, put on their base model, which is resized where they were trained so."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.loading import load_model, load_tokenizer, read_tokenizer
+from orpo.chat_model.model_files import ADAPTER_CONFIG, one_line, read_json
+from orpo.command.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+_WEIGHTS: Final = "adapter_model.safetensors"
+_CONVERTED_DEFAULT: Final = re.compile(rf"{re.escape(DEFAULT_MODEL)}-[0-9a-f]{{16}}")
+
+
+def load_with_adapter(
+    model: str | None,
+    adapter: Path,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype | str,
+    trust_remote_code: bool = False,
+    chat_template: Path | None = None,
+) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
+    """Return (PeftModel, tokenizer): one model in memory, with the adapter on; `disable_adapter()` gives the base.
+
+    Args:
+        model: The base model; None takes the one that the adapter was trained on.
+        adapter: A folder with adapter_config.json and adapter_model.safetensors.
+        device: A torch device, or a name for `resolve_device`.
+        dtype: A torch dtype, or a name for `resolve_reply_dtype`.
+        trust_remote_code: Run Python code that comes with the base model.
+        chat_template: A Jinja file that replaces the tokenizer's own template.
+    """
+    name = adapter_base_name(adapter) if model is None else model
+    # The adapter's own copy first: its template is the one that the adapter was trained with.
+    if (adapter / "tokenizer_config.json").is_file():
+        tokenizer = read_tokenizer(str(adapter), str(adapter), trust_remote_code, chat_template)
+    else:
+        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    base = load_model(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    return attach_adapter(base, adapter), tokenizer
+
+
+def attach_adapter(base: PreTrainedModel, adapter: Path) -> "PeftModel":
+    """Put a trained adapter on a loaded base model and return the PeftModel, in evaluation mode."""
+    from peft import PeftModel
+
+    check_adapter_folder(adapter)
+    try:
+        _resize_to(base, adapter)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tuned = PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
+    except ModelError:
+        raise
+    except Exception as problem:  # peft, safetensors and torch have errors of their own
+        raise _problem(
+            adapter,
+            f"does not fit the base model or is damaged ({one_line(problem)}); name the model that it was trained on, "
+            "or another adapter",
+        ) from problem
+    if any("missing adapter keys" in str(warning.message) for warning in caught):
+        raise _problem(adapter, f"its weights are not those that its {ADAPTER_CONFIG} describes")
+    tuned.train(False)
+    return tuned
+
+
+def check_adapter_folder(adapter: Path) -> dict[str, Any]:
+    """Return an adapter's configuration; InputError or ModelError where the path is no adapter in safetensors."""
+    if not adapter.exists():
+        raise _input(adapter, "there is no such folder; `uv run orpo/train.py` makes an adapter")
+    if not adapter.is_dir():
+        raise _input(adapter, f"is a file; name the folder that holds {ADAPTER_CONFIG}")
+    config_file = adapter / ADAPTER_CONFIG
+    if not config_file.is_file():
+        hint = "is a model, not an adapter" if (adapter / "config.json").is_file() else "is not an adapter"
+        raise _input(adapter, f"holds no {ADAPTER_CONFIG}, so it {hint}")
+    config = read_json(config_file)
+    if "peft_type" not in config:
+        raise InputError(f"{config_file}: names no peft_type, so it is not the configuration of an adapter")
+    if not (adapter / _WEIGHTS).is_file():
+        pickled = " (only pickled weights, which can run code when they are read)" if any(adapter.glob("*.bin")) else ""
+        raise _problem(adapter, f"holds no {_WEIGHTS}{pickled}; choose an adapter in safetensors")
+    return config
+
+
+def adapter_base_name(adapter: Path) -> str:
+    """Return the name of the base model that an adapter was trained on.
+
+    The default model goes by its name: other programs write down the folder of its conversion, which is elsewhere on
+    another machine.
+    """
+    name = check_adapter_folder(adapter).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"{adapter / ADAPTER_CONFIG} names no base model; name it yourself")
+    return DEFAULT_MODEL if _CONVERTED_DEFAULT.fullmatch(name.replace("\\", "/").rpartition("/")[2]) else name
+
+
+def _resize_to(base: PreTrainedModel, adapter: Path) -> None:
+    """Check an adapter's weights, and give the base as many tokens as the adapter was trained with.
+
+    Training with added tokens saves the embedding whole; the base that is loaded here does not have those tokens yet.
+    """
+    from safetensors import safe_open
+
+    rows = 0
+    broken = []
+    with safe_open(adapter / _WEIGHTS, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - it is no dict
+            weight = file.get_tensor(key)
+            if not bool(weight.isfinite().all()):
+                broken.append(key)
+            if re.search(r"(embed_tokens|lm_head|wte|embed_out)(\.modules_to_save)?(\.base_layer)?\.weight$", key):
+                rows = max(rows, weight.shape[0])
+    if broken:
+        raise _problem(
+            adapter,
+            f"holds numbers that are not finite in {len(broken)} of its weights, the first {broken[0]}; its training "
+            "ran away, choose an earlier checkpoint",
+        )
+    if rows and rows != cast(nn.Embedding, base.get_input_embeddings()).num_embeddings:
+        base.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _problem(adapter: Path, text: str) -> ModelError:
+    return ModelError(f"{adapter}: {text}", setting="adapter")
+
+
+def _input(adapter: Path, text: str) -> InputError:
+    return InputError(f"{adapter}: {text}", setting="adapter")
