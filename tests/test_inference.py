@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from orpo.chat_model.loading import load_with_adapter
+from orpo.chat_model.adapters import load_with_adapter
 from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
 from orpo.comparing.chat import TerminalChat
 from orpo.inference import InferenceSettings, main

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +14,9 @@ from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
 from orpo.chat_model.options import resolve_device, resolve_reply_dtype
 from orpo.command.errors import setting_named
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 _READ_WHOLE_BYTES: Final = 64 * 2**20
 _DECIDING_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 
@@ -22,7 +25,7 @@ _DECIDING_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensor
 class LoadedModel:
     """A model ready to answer, and what it is."""
 
-    model: PreTrainedModel
+    model: "PreTrainedModel | PeftModel"
     tokenizer: PreTrainedTokenizerBase
     identity: str
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -67,6 +70,7 @@ class LoadedModels:
         trust, template = self._trust_remote_code, self._chat_template
         with setting_named(setting, instead_of="model"):
             if adapter is not None:
+                model: PreTrainedModel | PeftModel
                 model, tokenizer = load_with_adapter(
                     source, adapter, device=self.device, dtype=self._dtype, trust_remote_code=trust,
                     chat_template=template,
@@ -79,7 +83,7 @@ class LoadedModels:
 
 def identify_model(
     source: str,
-    model: PreTrainedModel,
+    model: "PreTrainedModel | PeftModel",
     dtype: torch.dtype,
     chat_template: Path | None = None,
     adapter: Path | None = None,

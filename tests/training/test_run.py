@@ -79,8 +79,8 @@ def test_a_run_leaves_adapter_tokenizer_card_record_and_checkpoints(finished: tu
 
 
 def test_the_adapter_answers_through_the_loader_of_inference(finished: tuple[TrainingResult, Path]) -> None:
+    from orpo.chat_model.adapters import load_with_adapter
     from orpo.chat_model.generation import generate_replies
-    from orpo.chat_model.loading import load_with_adapter
     from orpo.records.replies import Sampling
 
     model, tokenizer = load_with_adapter(None, finished[0].folder, device="cpu", dtype="float32")
