@@ -120,7 +120,7 @@ def test_by_default_the_tasteful_score_chooses_orders_and_filters(
         "I passed my exam!": ("Congratulations on your exam! 🎉", "Congratulations on your exam!"),
         "Good night": ("Sleep well! " + "🌙🐝🚽🍕" * 8, "Sleep well!"),
         "Hello! No emojis please.": ("Hello, nice to meet you! 👋", "Hello, nice to meet you!"),
-        "Is it late?": ("It is ten to nine 🎻🦷", "It is ten to nine."),
+        "Is it late?": ("It is ten to nine 🎻🦷🍕", "It is ten to nine."),
     }
     server.script = lambda request, number: parts.Answer(
         answers[request["messages"][-1]["content"]][request["model"] == "two"]
@@ -293,9 +293,9 @@ def test_an_adapter_as_writer_is_told_what_takes_one(tmp_path: Path) -> None:
 
 
 def test_the_default_model_makes_pairs_by_itself(default_model_folder: Path, orpo_home: Path) -> None:
-    assert main(["--limit", "12", "--device", "cpu", "--max-new-tokens", "60", "--example-pairs", "100"]) == 0
+    assert main(["--limit", "12", "--device", "cpu", "--max-new-tokens", "60", "--example-pairs", "300"]) == 0
     pairs = lines(orpo_home / "data" / "preferences" / "pairs.jsonl")
-    assert len(pairs) >= 80
+    assert len(pairs) >= 250
     assert sum(pair["source"] == "embedded" for pair in pairs) >= 6
     assert {"presence", "fit", "excess", "place", "restraint", "obedience"} == {pair["kind"] for pair in pairs}
     assert all(pair["chosen_score"] >= pair["rejected_score"] + 0.1 for pair in pairs)

@@ -28,11 +28,12 @@ from orpo.generating.placing import place, strip
 from orpo.generating.reply_store import STORE_NAME, ReplyStore
 from orpo.generating.result import GenerationResult, count_kinds, count_reasons, measure_sides, spread
 from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
+from orpo.generating.situations import is_restrained
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies
 from orpo.records.messages import last_message, system_message
 from orpo.records.pairs import PreferencePair, write_pairs
-from orpo.records.prompts import EMBEDDED, OUT_OF_PLACE, Prompt, read_prompts
+from orpo.records.prompts import EMBEDDED, Prompt, read_prompts
 from orpo.records.replies import Reply
 from orpo.records.shipped import Example, shipped_examples
 from orpo.scoring import get_scorer
@@ -113,7 +114,8 @@ def score_replies(
             if spec.is_derived:
                 source = sides["plain" if spec.side == "emoji" else "emoji"]
                 sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed) for reply in source]
-        written.append(WrittenPrompt(prompt, *_pick(sides, writers), is_restrained=prompt.category in OUT_OF_PLACE))
+        restrained = is_restrained(prompt.category, scorer)
+        written.append(WrittenPrompt(prompt, *_pick(sides, writers), is_restrained=restrained))
     return written
 
 
@@ -138,7 +140,7 @@ def _derived(prompt: Prompt, source: WrittenReply, how: str, scorer: str, seed: 
     if source.failure or not source.text.strip():
         return source
     messages = prompt.conversation()
-    if how == PLACE and prompt.category not in OUT_OF_PLACE:
+    if how == PLACE and not is_restrained(prompt.category, scorer):
         rng = stream(seed, prompt.prompt_id, PLACE)
         text = place(source.text, last_message(messages), system_message(messages), scorer=scorer, rng=rng)
     else:
@@ -183,9 +185,11 @@ def _read_examples(settings: GenerateSettings) -> list[Example]:
 
 
 def _examples_as_written(examples: Sequence[Example], settings: GenerateSettings) -> list[WrittenPrompt]:
-    """Return examples in the form of answered prompts."""
+    """Return examples in the form of answered prompts; some of them are taken from all over the list."""
+    wanted = settings.example_pair_count()
+    count = len(examples) if wanted is None else min(wanted, len(examples))
     written: list[WrittenPrompt] = []
-    for example in examples[: settings.example_pair_count()]:
+    for example in (examples[number * len(examples) // count] for number in range(count)):
         prompt = Prompt(example.example_id, last_message(example.prompt), example.category, messages=example.prompt)
         emoji = _scored(prompt, Reply(example.reply, True, 0), "example", "example", settings.scorer)
         plain = _scored(prompt, Reply(strip(example.reply), True, 0), "example", "example", settings.scorer)

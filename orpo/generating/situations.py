@@ -6,6 +6,7 @@ The score is asked with a neutral emoji behind the plain reply, so whatever it k
 from functools import lru_cache
 from typing import Final, Literal
 
+from orpo.records.prompts import OUT_OF_PLACE
 from orpo.scoring import get_scorer, strip_emojis
 
 Situation = Literal["in place", "out of place", "asked for", "forbidden"]
@@ -28,3 +29,8 @@ def find_situation(scorer: str, reply: str, prompt: str, system: str = "") -> Si
     if without["obedience"].value < 1.0:
         return "asked for"
     return "in place" if having["context"].value >= _WELCOME else "out of place"
+
+
+def is_restrained(category: str, scorer: str) -> bool:
+    """Return whether the prompts' own category says that no emoji is in place, for a score that knows of places."""
+    return category in OUT_OF_PLACE and "context" in get_scorer(scorer).explain("").parts
