@@ -55,6 +55,7 @@ def test_examples_have_an_emoji_where_it_is_in_place_and_only_there() -> None:
     assert len(examples) >= 1300
     for example in examples:
         assert contains_emoji(example.reply) == (example.category not in PLAIN), example
+        assert not any(message["role"] == "system" for message in example.prompt[1:])  # train refuses such pairs
         assert example.prompt[-1]["role"] == "user" and example.reply.strip() == example.reply
     plain = sum(example.category in PLAIN for example in examples)
     assert 0.25 < plain / len(examples) < 0.5
