@@ -57,7 +57,10 @@ class Trained:
 def encode(texts: list[str]) -> NDArray[np.float32]:
     """Return the networks' input."""
     encoder = static_encoder()
-    return np.array([encoder.encode(text) for text in texts]) * SCALE
+    vectors: NDArray[np.float32] = np.array([encoder.encode(text) for text in texts], dtype=np.float32) * np.float32(
+        SCALE
+    )
+    return vectors
 
 
 def word_counts(texts: list[str]) -> Any:
@@ -172,7 +175,8 @@ def _check(arrays: Arrays, request: Trained, texts: list[str]) -> None:
 
 def main() -> None:
     """Train and write."""
-    np.savez_compressed(OUTPUT, **build())
+    arrays: dict[str, Any] = build()  # numpy's own types take no mapping of arrays
+    np.savez_compressed(OUTPUT, **arrays)
     print(f"{OUTPUT.stat().st_size / 1e6:.2f} MB: {OUTPUT}")
 
 

@@ -81,8 +81,8 @@ def main() -> None:
     print("picks   ", {name: round(float(w), 2) for name, w in zip(FEATURES + OTHERS, weights, strict=True)})
     rivals = labels[torch.randint(len(labels), (len(labels), RIVALS), generator=generator)]
     own = inputs.gather(2, labels[:, None, None].expand(-1, inputs.shape[1], 1))[..., 0].numpy()
-    other = inputs.gather(2, rivals[:, None, :].expand(-1, inputs.shape[1], -1)).permute(0, 2, 1)
-    other = other[rivals != labels[:, None]].numpy()
+    others = inputs.gather(2, rivals[:, None, :].expand(-1, inputs.shape[1], -1)).permute(0, 2, 1)
+    other = others[rivals != labels[:, None]].numpy()
     joined = np.concatenate([own, other])
     answers = np.r_[np.ones(len(own)), np.zeros(len(other))]
     shares = np.r_[np.full(len(own), 1.0), np.full(len(other), len(own) / len(other))]
