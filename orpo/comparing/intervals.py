@@ -56,7 +56,7 @@ class Tally:
         return int((self.denominators > 0).sum())
 
 
-def tally(numerators: Sequence[float], denominators: Sequence[float] | None = None) -> Tally:
+def tally(numerators: Sequence[float] | FloatArray, denominators: Sequence[float] | FloatArray | None = None) -> Tally:
     """Return a tally of values, one a prompt; each counts once unless denominators say otherwise."""
     tops = np.asarray(numerators, dtype=np.float64)
     return Tally(tops, np.ones_like(tops) if denominators is None else np.asarray(denominators, dtype=np.float64))

@@ -13,9 +13,9 @@ from orpo.command.paths import default_training_folder, newest_adapter, resolve_
 from orpo.comparing.answering import AnsweringModel
 from orpo.comparing.approaches import BASE, TUNED, Approach
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
-from orpo.comparing.settings import BaseModelSettings, InferenceSettings, Part, PromptSource
+from orpo.comparing.settings import BaseModelSettings, InferenceSettings, PromptSource
 from orpo.comparing.sides import HeldOut, choose_prompts, prose_texts
-from orpo.records.prompts import Prompt, load_prompts, standard_prompts
+from orpo.records.prompts import Prompt, read_prompts, standard_prompts
 from orpo.records.shipped import held_out_wishes, short_questions
 
 
@@ -86,7 +86,7 @@ def _held_out(settings: InferenceSettings) -> HeldOut:
     return replace(others, prompts=prompts)
 
 
-def collect_held_out(source: PromptSource, parts: Sequence[Part], count: int, *, system: str | None = None) -> HeldOut:
+def collect_held_out(source: PromptSource, parts: Sequence[str], count: int, *, system: str | None = None) -> HeldOut:
     """Return what is to be asked: a file's or the standard prompts, `count` of them, and the other parts."""
     return HeldOut(
         prompts=choose_prompts(_read_prompts(source), count) if "prompts" in parts else [],
@@ -100,13 +100,9 @@ def collect_held_out(source: PromptSource, parts: Sequence[Part], count: int, *,
 def _read_prompts(source: PromptSource) -> list[Prompt]:
     if source.prompts is None:
         return standard_prompts()
-    return load_prompts(
-        source.prompts,
-        column=source.prompts_column,
-        config=source.prompts_config,
-        hub_split=source.prompts_split,
-        has_own_flags=True,
-    )
+    return read_prompts(
+        source.prompts, column=source.prompts_column, config=source.prompts_config, split=source.prompts_split
+    ).prompts
 
 
 def _find_adapter(settings: InferenceSettings) -> Path | None:

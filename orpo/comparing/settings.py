@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
 from orpo.command.errors import SettingsError
 from orpo.command.settings import require, setting, settings_group
@@ -11,10 +11,8 @@ from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 PROMPTING_SYSTEM: Final = "You are a friendly assistant. Use one to three fitting emojis in your reply."
 
-Part = Literal["prompts", "obedience", "questions", "prose"]
+PARTS: Final = ("prompts", "obedience", "questions", "prose")
 """What can be measured: replies to prompts, wishes for and against emojis, short questions, perplexity of prose."""
-
-PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
 @dataclass(kw_only=True)
@@ -115,7 +113,7 @@ class InferenceSettings:
         if self.base_only and self.adapter:
             raise SettingsError("--base-only loads no adapter, so --adapter does not go with it; give one of them")
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[str, ...]:
         """Return what is measured."""
         return PARTS if self.summary else ("prompts",)
 
@@ -145,7 +143,7 @@ class ReportSettings:
     )
     few_shot: int = setting(0, "add the base model with this many answered messages as earlier turns; 0 for none")
     best_of: int = setting(0, "add the best of this many replies of the prompted base, picked by the score; 0 for none")
-    measure: list[Part] = setting(list(PARTS), "what is measured")
+    measure: list[str] = setting(list(PARTS), "what is measured", choices=PARTS)
     count: int = setting(0, "prompts to answer, from all over the set; 0 for all")
     seeds: int = setting(1, "replies to each prompt, from the seeds --seed, --seed + 1 and so on")
     judge: str | None = setting(None, "a model that compares replies pairwise: a folder, a Hub id or openai:NAME")

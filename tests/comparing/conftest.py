@@ -1,28 +1,13 @@
 """Small real models with a context long enough for every held-out conversation."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_TESTS = Path(__file__).parents[1]
-
-
-def _load(file: Path) -> Any:
-    """Load a module by its path, because the tests are no package."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-_load(_TESTS / "comparing" / "given_sides.py")
+from tests.chat_model import tiny_models
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +18,7 @@ def own_cache(orpo_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    return _load(_TESTS / "chat_model" / "tiny_models.py")
+    return tiny_models
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
-from given_sides import comparison, whole_comparison
 
 from orpo.comparing.judging import Judgement, judge_sides, judgements_to_write
 from orpo.records.messages import Message, last_message
+from tests.comparing.given_sides import comparison, whole_comparison
 
 BASE = ["Congratulations.", "Hello.", "sum(x)", "Sorry."]
 TUNED = ["Congratulations! 🎉", "Hello! 🙂", "sum(x)", "Sorry."]

@@ -8,13 +8,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from given_sides import reply, side, whole_comparison
 
 from orpo.comparing.approaches import Approach
 from orpo.comparing.comparison import Comparison
 from orpo.comparing.judging import judge_sides
 from orpo.comparing.page import mark_emojis, write_page
 from orpo.comparing.plots import draw_plots
+from tests.comparing.given_sides import reply, side, whole_comparison
 
 WILD = "<script>alert(1)</script> \x1b[2J\x02\ufffe & 👨‍👩‍👧‍👦 " + "x" * 300
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ SHORT = ["--max-new-tokens", "6", "--device", "cpu", "--measure", "prompts"]
 
 
 @pytest.fixture(scope="module")
-def second_adapter(tiny: Any, model_folder: Path, adapter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_adapter(adapter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another adapter of the same base, whose run left no record."""
     folder: Path = shutil.copytree(adapter_folder, tmp_path_factory.mktemp("adapters") / "second")
     (folder / "run.json").unlink()
@@ -85,7 +84,9 @@ def test_what_is_wrong_is_one_clear_line(arguments: list[str], error: type[OrpoE
 def test_adapters_of_different_base_models_are_refused(trained: Path, adapter_folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(adapter_folder, tmp_path / "other"))
     config = json.loads((other / "adapter_config.json").read_text(encoding="utf-8"))
-    (other / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "a/b"}), encoding="utf-8")
+    (other / "adapter_config.json").write_text(
+        json.dumps({**config, "base_model_name_or_path": "a/b"}), encoding="utf-8"
+    )
     with pytest.raises(InputError) as caught:
         main(["--adapter", str(trained), str(other)])
     said = caught.value.for_command()

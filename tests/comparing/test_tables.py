@@ -7,7 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from given_sides import PROMPTS, comparison, whole_comparison
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from orpo.comparing.tables import (
     write_picture,
 )
 from orpo.records.prompts import Prompt
+from tests.comparing.given_sides import PROMPTS, comparison, whole_comparison
 
 SVG = "{http://www.w3.org/2000/svg}"
 WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧‍👦 🇫🇷"
@@ -34,7 +34,7 @@ TUNED = ["Congratulations! 🎉", WILD, "Ok 👍", "So sorry."]
 def printed(show: object, *arguments: object, width: int = 140) -> str:
     console = Console(file=StringIO(), width=width, markup=False, emoji=False, highlight=False)
     show(*arguments, console=console)  # type: ignore[operator]
-    return console.file.getvalue().replace("\xa0", " ")  # type: ignore[attr-defined,no-any-return]
+    return console.file.getvalue().replace("\xa0", " ")  # type: ignore[attr-defined]
 
 
 def line_of(text: str, label: str) -> str:
