@@ -1,6 +1,5 @@
 """The inference command, on small real models: what it shows, what it refuses, and how it is stopped."""
 
-import importlib.util
 import json
 import os
 import re
@@ -19,8 +18,10 @@ import pytest
 from orpo.chat_model.adapters import load_with_adapter
 from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
 from orpo.comparing.chat import TerminalChat
-from orpo.inference import InferenceSettings, main
+from orpo.comparing.settings import InferenceSettings
+from orpo.inference import main
 from orpo.records.replies import Sampling
+from tests.chat_model import tiny_models
 
 COMMAND = Path(__file__).resolve().parents[1] / "orpo" / "inference.py"
 SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
@@ -28,17 +29,15 @@ SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    file = Path(__file__).parent / "chat_model" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tiny_models
 
 
 @pytest.fixture(scope="session")
 def model_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tiny.save_model(tmp_path_factory.mktemp("models") / "tiny")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["max_position_embeddings"] = 1024  # the longest held-out wish has 400 letters, and a letter is a token
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
 
 
@@ -46,6 +45,13 @@ def model_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapter_folder(tiny: Any, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tiny.save_adapter(tmp_path_factory.mktemp("adapters") / "run", model_folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(orpo_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is answered in the test's own home."""
+    monkeypatch.setenv("ORPO_CACHE", str(orpo_home / "cache"))
+    return orpo_home / "cache"
 
 
 @pytest.fixture
@@ -59,21 +65,20 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_no_arguments_show_held_out_prompts_side_by_side(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = sorted(trained.parent.parent.rglob("*"))
     assert main(SHORT) == 0
     shown = capsys.readouterr()
-    assert "base" in shown.out and "tuned" in shown.out and "replies with an emoji" in shown.out
-    assert str(trained) in shown.err
-    replies = next(line for line in shown.out.splitlines() if "replies  " in line)
-    assert replies.split("│")[2].strip() == "8"
-    assert sorted(trained.parent.parent.rglob("*")) == before, "nothing is written"
+    assert "base" in shown.out and "tuned" in shown.out and "emoji where in place" in shown.out
+    assert str(trained) in shown.err and "8 prompts, 8 replies a side" in shown.out
+    home = trained.parent.parent
+    assert {file.name for file in home.iterdir()} == {"trained", "cache"}, "nothing is written but the cache"
 
 
 def test_json_gives_lines_and_nothing_else(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "--prompt", "hello", "--prompt", "thank you", "good news", *SHORT]) == 0
     *rows, last = json_lines(capsys.readouterr().out)
     assert [row["prompt"] for row in rows] == ["hello", "thank you", "good news"]
-    assert set(rows[0]["base"]) == set(rows[0]["tuned"]) == {"text", "finished", "tokens", "emojis", "score"}
+    said = rows[0]["replies"]
+    assert set(said["base"]) == set(said["tuned"]) == {"text", "finished", "tokens", "emojis", "score"}
     assert last["summary"]["tuned"]["replies"] == 3 and last["adapter"] == str(trained)
 
 
@@ -89,18 +94,37 @@ def test_the_seed_decides_and_the_batch_size_does_not(trained: Path, capsys: pyt
     assert replies("--system", "Use emojis.") != first
 
 
-def test_the_summary_measures_more_than_it_shows(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--summary", "--measure", "12", "--count", "2", *SHORT]) == 0
+def test_the_summary_measures_everything_and_the_base_once(
+    trained: Path, capsys: pytest.CaptureFixture[str], own_cache: Path
+) -> None:
+    """A second summary takes every reply from the cache and says the same; --json holds all that was said."""
+    flags = ["--summary", "--measure", "12", "--count", "2", *SHORT]
+    assert main(flags) == 0
     shown = capsys.readouterr().out
-    assert "perplexity on plain text" in shown
-    assert next(line for line in shown.splitlines() if "replies  " in line).split("│")[2].strip() == "12"
+    for label in (
+        "perplexity of prose",
+        "short questions right",
+        'obeys "no emojis"',
+        'obeys "use emojis"',
+        "difference",
+    ):
+        assert label in shown
+    assert "12 prompts, 12 replies a side" in shown
     assert sum("├" in line for line in shown.splitlines()) == 1, "two prompts are shown"
+    kept = {file: file.stat().st_mtime_ns for file in (own_cache / "answers").iterdir()}
+    assert main([*flags, "--json"]) == 0
+    *rows, last = json_lines(capsys.readouterr().out)
+    assert [sum(row["part"] == part for row in rows) for part in ("prompts", "obedience", "questions")] == [12, 60, 100]
+    assert last["replies_reused"] == 2 * (12 + 60 + 100)
+    assert {file: file.stat().st_mtime_ns for file in (own_cache / "answers").iterdir()} == kept
+    figure = last["summary"]["tuned"]["figures"]["in_place"]
+    assert f"{100 * figure['interval']['value']:.1f}\u00a0%" in shown and figure["verdict"] == "too few prompts"
 
 
 def test_the_base_alone_needs_no_adapter(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--base-only", "--model", str(model_folder), "--json", "-p", "hello", *SHORT]) == 0
     row, last = json_lines(capsys.readouterr().out)
-    assert "base" in row and "tuned" not in row and last["adapter"] is None
+    assert set(row["replies"]) == {"base"} and last["adapter"] is None
 
 
 def test_prompts_come_from_a_file(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +153,7 @@ def test_count_and_measure_hold_for_the_users_own_prompts(
     file.write_text("".join(f"hello {number}\n" for number in range(12)), encoding="utf-8")
     assert main(["--prompts", str(file), *flags, *SHORT]) == 0
     out = capsys.readouterr().out
-    assert next(line for line in out.splitlines() if "replies  " in line).split("│")[2].strip() == str(answered)
+    assert f"{answered} prompts, {answered} replies a side" in out
     assert sum("├" in line for line in out.splitlines()) == shown - 1
 
 
@@ -137,7 +161,7 @@ def test_the_summary_measures_as_many_held_out_prompts_as_it_is_told() -> None:
     """`--count 0`, to show all that are measured, measured all of the set."""
     assert InferenceSettings(summary=True, count=0, measure=50).answer_count() == 50
     assert InferenceSettings(summary=True, count=0, measure=0).answer_count() == 0
-    assert InferenceSettings(summary=True).answer_count() == 100
+    assert InferenceSettings(summary=True).answer_count() == 0
     assert InferenceSettings(count=0).answer_count() == 0 and InferenceSettings().answer_count() == 8
 
 
@@ -155,16 +179,12 @@ def test_prompts_come_from_the_split_that_is_named(
         main(flags)
 
 
-def test_a_report_holds_replies_picture_and_record(trained: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "report"
-    assert main(["--report", str(folder), "--count", "3", *SHORT]) == 0
-    assert {file.name for file in folder.iterdir()} == {"report.json", "report.svg", "run.json"}
-    ElementTree.parse(folder / "report.svg")
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    assert record["metrics"]["tuned"]["replies"] == 3 and record["device"] == "cpu" and record["data_fingerprint"]
-    with pytest.raises(OutputError, match="already exists; give --overwrite"):
-        main(["--report", str(folder), *SHORT])
-    assert main(["--report", str(folder), "--overwrite", "--count", "2", *SHORT]) == 0
+def test_a_picture_of_what_is_shown(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "demo.svg"
+    assert main(["--picture", str(file), "--count", "3", *SHORT]) == 0
+    assert "emoji where in place" in "".join(ElementTree.parse(file).getroot().itertext()).replace("\xa0", " ")
+    with pytest.raises(OutputError, match="exists already"):
+        main(["--picture", str(file), *SHORT])
 
 
 def test_without_an_adapter_the_command_that_makes_one_is_named(orpo_home: Path) -> None:
@@ -187,8 +207,10 @@ def test_without_an_adapter_the_command_that_makes_one_is_named(orpo_home: Path)
         (["--dtype", "int3"], SettingsError, "--dtype: 'int3' is not one of"),
         (["--count", "-1"], SettingsError, "--count -1: must be 0"),
         (["--chat-template", "nowhere.jinja"], InputError, "--chat-template nowhere.jinja: there is no such file"),
-        (["--prompt", "long " * 300], InputError, "prompt 1: .*shorten or leave out"),
-        (["--report", f"{COMMAND}/report"], OutputError, r"inference\.py is a file, so no folder can be made in it"),
+        (["--prompt", "long " * 1000], InputError, "prompt 1: .*shorten or leave out"),
+        (["--picture", "nowhere/a.svg"], OutputError, r"--picture nowhere/a\.svg: there is no such folder"),
+        (["--picture", "a.png"], OutputError, r"--picture a\.png: the picture is an SVG"),
+        (["--picture", "a.svg", "--json"], SettingsError, "--json shows nothing to make a picture of"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
@@ -241,18 +263,18 @@ def test_a_chat_remembers_until_reset(chat: Any) -> None:
 
 
 def test_a_long_chat_drops_its_oldest_turns_and_goes_on(chat: Any) -> None:
-    said = chat(*["tell me of the cat and the dog"] * 12)
-    assert sum(line.startswith("tuned> ") for line in said) == 12
+    said = chat(*["tell me of the cat and the dog"] * 40)
+    assert sum(line.startswith("tuned> ") for line in said) == 40
 
 
 def test_a_message_too_long_for_the_model_is_refused_and_the_chat_goes_on(chat: Any) -> None:
-    said = "\n".join(chat("long " * 300, "hello"))
-    assert "context of 256" in said and said.count("tuned> ") == 1
+    said = "\n".join(chat("long " * 1000, "hello"))
+    assert "context of 1024" in said and said.count("tuned> ") == 1
 
 
 def test_an_unknown_command_and_blank_lines_are_not_sent_to_the_model(chat: Any) -> None:
     said = chat("/rest", "", "   ", "/help")
-    assert said[0].startswith("(/rest is no command") and len(said) == 2
+    assert said[0].startswith("(/rest is not a command") and len(said) == 2
 
 
 @pytest.fixture
@@ -311,6 +333,7 @@ def test_the_settings_have_defaults_that_hold() -> None:
     assert InferenceSettings().show_count() == 8
 
 
-def test_the_embedded_model_answers_alone(embedded_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--base-only", "--json", "--count", "2", "--max-new-tokens", "20"]) == 0
-    assert all(row["base"]["text"] for row in json_lines(capsys.readouterr().out)[:-1])
+def test_the_default_model_answers_alone(default_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--base-only", "--model", str(default_model_folder), "--json", "--count", "2", "--max-new-tokens", "8"]
+    assert main(flags) == 0
+    assert all(row["replies"]["base"]["text"] for row in json_lines(capsys.readouterr().out)[:-1])

@@ -4,7 +4,9 @@ import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.generation import check_context, context_length
@@ -30,7 +32,15 @@ class TerminalChat:
         system: The system prompt, if any.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, sampling: Sampling, *, seed: int, system: str | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        *,
+        seed: int,
+        system: str | None = None,
+    ) -> None:
         """Start an empty conversation with the tuned model where there is one."""
         self._model = model
         self._tokenizer = tokenizer
@@ -38,7 +48,7 @@ class TerminalChat:
         self._seed = seed
         self._system = system
         self._messages: list[Message] = []
-        self._tuned = hasattr(model, "disable_adapter")
+        self._tuned = isinstance(model, PeftModel)
         self._commands: dict[str, Callable[[], str]] = {
             "/help": lambda: HELP,
             "/reset": self._reset,
@@ -72,7 +82,7 @@ class TerminalChat:
         if text in self._commands:
             print(f"({self._commands[text]()})", flush=True)
         elif text.startswith("/") and text[1:].isalpha():
-            print(f"({text} is no command; {HELP})", flush=True)
+            print(f"({text} is not a command; {HELP})", flush=True)
         elif text:
             self._answer(text)
 
@@ -113,10 +123,10 @@ class TerminalChat:
     def _length(self, conversation: list[Message]) -> int:
         return len(encode_prompt(self._tokenizer, conversation))
 
-    def _adapter_switch(self) -> AbstractContextManager[Any]:
-        if self._tuned or not hasattr(self._model, "disable_adapter"):
+    def _adapter_switch(self) -> AbstractContextManager[None]:
+        if self._tuned or not isinstance(self._model, PeftModel):
             return nullcontext()
-        switch: AbstractContextManager[Any] = self._model.disable_adapter()
+        switch: AbstractContextManager[None] = self._model.disable_adapter()
         return switch
 
     def _reset(self) -> str:
@@ -128,7 +138,7 @@ class TerminalChat:
         return "the base model answers now"
 
     def _use_tuned(self) -> str:
-        if not hasattr(self._model, "disable_adapter"):
+        if not isinstance(self._model, PeftModel):
             return "there is no tuned model here; leave --base-only out"
         self._tuned = True
         return "the tuned model answers now"

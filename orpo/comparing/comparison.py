@@ -1,224 +1,166 @@
-"""Base against tuned on held-out prompts: one model in memory, its adapter off and on.
+"""Several sides on the same prompts: asked, measured, and each compared with the first one, prompt by prompt.
 
-The measures answer four questions. Does the tuned model use emojis, and not too many? Does it use them well (the score
-and its parts)? Are its replies still replies (ended, not repeating themselves)? Does it still know its language
-(perplexity on plain text that no run trains on)?
+The measures answer four questions. Does a side use emojis where they are in place, and none where they are not? Does
+it use them well, and as it is told (the score and its parts, obedience)? Are its replies still replies (ended, not
+repeating themselves)? Does it still know what it knew (short questions, perplexity on prose that no run trains on)?
 """
 
-import math
-import random
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
 
-from orpo.chat_model.chat_template import encode_text
-from orpo.chat_model.generation import generate_replies
-from orpo.chat_model.log_probs import completion_log_probs
-from orpo.records.messages import user_message, with_system
-from orpo.records.prompts import OUT_OF_PLACE, Prompt
+from orpo.comparing.answering import AnsweringModel, Answers
+from orpo.comparing.approaches import Approach
+from orpo.comparing.figures import Figures, Measure, figures_of, measures_of
+from orpo.comparing.sides import HeldOut, Side
+from orpo.records.messages import Message
 from orpo.records.replies import Reply, Sampling
-from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis, mean_scores
+from orpo.scoring import DEFAULT_SCORER, ScoreReport, count_emojis
 from orpo.scoring.replies import score_replies
 
-BASE: Final = "base"
-TUNED: Final = "tuned"
-
-_PLAIN_TEXT_FILE = Path(__file__).with_name("plain_text.txt")
-_WARM_UP = Sampling(temperature=0, max_new_tokens=4)
-
 
 @dataclass(frozen=True)
-class Measures:
-    """What one side's replies come to.
+class Asking:
+    """How every side is asked.
 
     Attributes:
-        replies: How many replies were measured.
-        emoji_rate: Share of replies with at least one emoji.
-        in_place_rate: The same where an emoji is in place; None where the prompts have no categories.
-        out_of_place_rate: The same for code, JSON, grief and legal matters; the lower the better.
-        mean_emojis: Emojis per reply.
-        max_emojis: Most emojis in one reply.
-        finished_share: Share that the model ended itself within the token limit.
-        repeated_share: Share in which four words in a row stand three times.
-        distinct_share: Different replies divided by replies; low means one answer for everything.
-        mean_tokens: Tokens per reply.
-        tokens_per_second: Speed of generation, in batches, after a warm-up.
-        perplexity: Per token on held-out plain text; None where it was not measured.
-        scores: Mean score as `total`, and the mean of each of its parts.
+        sampling: How tokens are picked; short questions are answered greedily.
+        seeds: Each gives every prompt a reply.
+        scorer: The score of each reply, and of the best of several.
     """
 
-    replies: int
-    emoji_rate: float
-    mean_emojis: float
-    max_emojis: int
-    finished_share: float
-    repeated_share: float
-    distinct_share: float
-    mean_tokens: float
-    tokens_per_second: float
-    perplexity: float | None = None
-    in_place_rate: float | None = None
-    out_of_place_rate: float | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Side:
-    """The replies of one side and their scores, in the order of the prompts, and their measures."""
-
-    name: str
-    replies: list[Reply]
-    reports: list[ScoreReport]
-    measures: Measures
+    sampling: Sampling
+    seeds: Sequence[int] = (0,)
+    scorer: str = DEFAULT_SCORER
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides' replies to the same prompts; `tuned` is None where only the base was asked."""
+    """The sides' replies to the same prompts; the first one, the base, is what the others are compared with."""
 
-    prompts: list[Prompt]
-    base: Side
-    tuned: Side | None
+    held_out: HeldOut
+    sides: list[Side]
     scorer: str = DEFAULT_SCORER
 
-    def sides(self) -> list[Side]:
-        """Return the sides there are, base first."""
-        return [self.base] if self.tuned is None else [self.base, self.tuned]
+    @cached_property
+    def figures(self) -> list[Figures]:
+        """Return the figures of each side."""
+        base, *others = self.sides
+        first = figures_of(base, self.held_out)
+        return [first, *(figures_of(side, self.held_out, base, first) for side in others)]
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """Return what was measured, in the order of the tables."""
+        return measures_of(self.figures)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one JSON-able row per prompt, with both replies."""
-        return [
-            {
-                "prompt_id": prompt.prompt_id,
-                "category": prompt.category,
-                "prompt": prompt.text,
-                **{side.name: _reply_row(side.replies[index], side.reports[index]) for side in self.sides()},
-            }
-            for index, prompt in enumerate(self.prompts)
-        ]
+        """Return one JSON-able row for each prompt and seed, each wish and each short question, with every reply."""
+        return [*self._prompt_rows(), *self._obedience_rows(), *self._question_rows()]
 
     def summary(self) -> dict[str, Any]:
-        """Return the measures of each side by name."""
-        return {side.name: asdict(side.measures) for side in self.sides()}
+        """Return each side's figures as JSON values."""
+        return {
+            side.name: {
+                "replies": sum(map(len, side.replies)),
+                "figures": {key: asdict(figure) for key, figure in figures.figures.items()},
+            }
+            for side, figures in zip(self.sides, self.figures, strict=True)
+        }
+
+    def _prompt_rows(self) -> list[dict[str, Any]]:
+        rows = []
+        for index, prompt in enumerate(self.held_out.prompts):
+            about = {"prompt_id": prompt.prompt_id, "category": prompt.category, "prompt": prompt.text}
+            for run in range(len(self.sides[0].replies)):
+                said = {
+                    side.name: _reply_row(side.replies[run][index], side.reports[run][index]) for side in self.sides
+                }
+                rows.append({"part": "prompts", **about, **({"seed": run} if run else {}), "replies": said})
+        return rows
+
+    def _obedience_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "part": "obedience",
+                "wish": case.wish,
+                "messages": case.messages,
+                "replies": {side.name: _reply_row(run[index]) for side in self.sides for run in side.obedience[:1]},
+            }
+            for index, case in enumerate(self.held_out.obedience)
+        ]
+
+    def _question_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "part": "questions",
+                "question": question.question,
+                "accepted": list(question.answers),
+                "replies": {side.name: _reply_row(side.answers[index]) for side in self.sides if side.answers},
+            }
+            for index, question in enumerate(self.held_out.questions)
+        ]
 
 
-def choose_prompts(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Return `count` prompts from all over the list, always the same ones; 0 takes all of them."""
-    if count <= 0 or count >= len(prompts):
-        return list(prompts)
-    return random.Random(0).sample(list(prompts), len(prompts))[:count]
-
-
-def plain_texts() -> list[str]:
-    """Return the everyday prose, written for this purpose, on which perplexity is measured."""
-    return [line for line in _PLAIN_TEXT_FILE.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def compare(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    *,
-    seed: int,
-    batch_size: int = 16,
-    system: str | None = None,
-    texts: Sequence[str] = (),
-    scorer: str = DEFAULT_SCORER,
-    on_batch: Callable[[int], None] | None = None,
-) -> Comparison:
-    """Have the base, and the tuned model if there is an adapter, answer the same prompts with the same seed.
-
-    Args:
-        model: A PeftModel, or a plain model to measure the base alone.
-        tokenizer: Its tokenizer.
-        prompts: What to answer.
-        sampling: How tokens are picked.
-        seed: Seed of the sampling.
-        batch_size: Prompts at once.
-        system: A system prompt for both sides.
-        texts: Plain text to measure perplexity on; none measured if empty.
-        scorer: The score of each reply.
-        on_batch: Called after each batch with its size.
-    """
-    conversations = [with_system(system, prompt.conversation()) for prompt in prompts]
-    generate_replies(model, tokenizer, [user_message("Hello")], _WARM_UP, seed=0)
-
-    def measure(name: str, switch: AbstractContextManager[Any]) -> Side:
-        with switch:
-            started = time.perf_counter()
-            replies = generate_replies(
-                model, tokenizer, conversations, sampling, seed=seed, batch_size=batch_size, on_batch=on_batch
-            )
-            seconds = time.perf_counter() - started
-            perplexity = measure_perplexity(model, tokenizer, texts, batch_size=batch_size) if texts else None
-        reports = score_replies(scorer, conversations, [reply.text for reply in replies])
-        categories = [prompt.category for prompt in prompts]
-        return Side(name, replies, reports, measure_replies(replies, seconds, perplexity, reports, categories))
-
-    has_adapter = hasattr(model, "disable_adapter")
-    base = measure(BASE, model.disable_adapter() if has_adapter else nullcontext())
-    tuned = measure(TUNED, nullcontext()) if has_adapter else None
-    return Comparison(list(prompts), base, tuned, scorer)
-
-
-def measure_replies(
-    replies: Sequence[Reply],
-    seconds: float,
-    perplexity: float | None = None,
-    reports: Sequence[ScoreReport] = (),
-    categories: Sequence[str] = (),
-) -> Measures:
-    """Return the measures of replies that took so many seconds."""
-    count = max(1, len(replies))
-    emojis = [count_emojis(reply.text) for reply in replies]
-    known = list(zip(emojis, categories or [""] * len(emojis), strict=True))
-    tokens = sum(reply.tokens for reply in replies)
-    return Measures(
-        replies=len(replies),
-        emoji_rate=sum(number > 0 for number in emojis) / count,
-        mean_emojis=sum(emojis) / count,
-        max_emojis=max(emojis, default=0),
-        finished_share=sum(reply.finished for reply in replies) / count,
-        repeated_share=sum(repeats_itself(reply.text) for reply in replies) / count,
-        distinct_share=len({reply.text for reply in replies}) / count,
-        mean_tokens=tokens / count,
-        tokens_per_second=tokens / max(seconds, 1e-9),
-        perplexity=perplexity,
-        in_place_rate=_rate([number for number, category in known if category and category not in OUT_OF_PLACE]),
-        out_of_place_rate=_rate([number for number, category in known if category in OUT_OF_PLACE]),
-        scores=mean_scores(reports),
+def ask(
+    model: AnsweringModel, approach: Approach, held_out: HeldOut, asking: Asking, on_batch: Callable[[int], None]
+) -> Side:
+    """Have one approach answer everything held out."""
+    interviewer = _Interviewer(model, approach, asking, on_batch)
+    prompts = held_out.prompt_conversations()
+    asked = [interviewer.replies(prompts, seed) for seed in asking.seeds] if prompts else []
+    wishes = held_out.obedience_conversations()
+    return Side(
+        approach,
+        replies=[answers.replies for answers, _ in asked],
+        reports=[reports for _, reports in asked],
+        obedience=[interviewer.replies(wishes, seed)[0].replies for seed in asking.seeds] if wishes else [],
+        answers=interviewer.short_answers(held_out.question_conversations()),
+        prose=model.text_log_probs(held_out.prose, tuned=interviewer.tuned) if held_out.prose else [],
+        seconds=sum(answers.seconds for answers, _ in asked) if asked else None,
     )
 
 
-def _rate(emojis: Sequence[int]) -> float | None:
-    return sum(number > 0 for number in emojis) / len(emojis) if emojis else None
+def replies_to_write(approach: Approach, held_out: HeldOut, asking: Asking) -> int:
+    """Return how many replies `ask` asks for, for progress bars."""
+    sampled = len(held_out.prompts) + len(held_out.obedience)
+    return sampled * len(asking.seeds) * approach.best_of + len(held_out.questions)
 
 
-def repeats_itself(text: str, *, length: int = 4, times: int = 3) -> bool:
-    """Tell whether some `length` words in a row stand at least `times` times in the text."""
-    words = text.lower().split()
-    grams = Counter(tuple(words[start : start + length]) for start in range(len(words) - length + 1))
-    return max(grams.values(), default=0) >= times
+class _Interviewer:
+    """Asks one approach."""
+
+    def __init__(
+        self, model: AnsweringModel, approach: Approach, asking: Asking, on_batch: Callable[[int], None]
+    ) -> None:
+        self._model, self._approach, self._asking, self._on_batch = model, approach, asking, on_batch
+        self.tuned = approach.adapter is not None
+
+    def replies(self, conversations: Sequence[Sequence[Message]], seed: int) -> tuple[Answers, list[ScoreReport]]:
+        """Return a reply to each conversation, the best of several where the approach says so, and its score.
+
+        Judged in the light of the conversation alone: what an approach adds to it is a means, not the user's wish.
+        """
+        several = self._approach.best_of
+        repeated = [messages for messages in conversations for _ in range(several)]
+        answers = self._answer(repeated, self._asking.sampling, seed)
+        reports = score_replies(self._asking.scorer, repeated, [reply.text for reply in answers.replies])
+        starts = range(0, len(repeated), several)
+        best = [max(range(start, start + several), key=lambda row: reports[row].score) for start in starts]
+        return replace(answers, replies=[answers.replies[row] for row in best]), [reports[row] for row in best]
+
+    def short_answers(self, conversations: Sequence[Sequence[Message]]) -> list[Reply]:
+        """Return the likeliest answer to each question."""
+        if not conversations:
+            return []
+        return self._answer(conversations, replace(self._asking.sampling, temperature=0.0), 0).replies
+
+    def _answer(self, conversations: Sequence[Sequence[Message]], sampling: Sampling, seed: int) -> Answers:
+        asked = [self._approach.conversation(messages) for messages in conversations]
+        return self._model.answer(asked, sampling, seed=seed, tuned=self.tuned, on_batch=self._on_batch)
 
 
-def measure_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 16) -> float:
-    """Return exp(-mean log p) per token over the texts; each text's first token is given, not predicted."""
-    prompts, rest = [], []
-    for text in texts:
-        ids = encode_text(tokenizer, text)
-        if tokenizer.bos_token_id is not None:
-            ids = [tokenizer.bos_token_id, *ids]
-        prompts.append(ids[:1])
-        rest.append(ids[1:])
-    scored = completion_log_probs(model, prompts, rest, batch_size=batch_size)
-    total, tokens = sum(value for value, _ in scored), sum(count for _, count in scored)
-    return math.exp(min(-total / max(1, tokens), 700.0))  # 700: the largest whose exp is finite
-
-
-def _reply_row(reply: Reply, report: ScoreReport) -> dict[str, Any]:
-    return {**asdict(reply), "emojis": count_emojis(reply.text), "score": report.as_dict()}
+def _reply_row(reply: Reply, report: ScoreReport | None = None) -> dict[str, Any]:
+    row = {**asdict(reply), "emojis": count_emojis(reply.text)}
+    return row if report is None else {**row, "score": report.as_dict()}

@@ -1,100 +1,221 @@
-"""The comparison on the terminal and as files."""
+"""From the settings of `report` to every approach's answers on the same prompts, and to the folder that proves it."""
 
 import json
+import random
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from orpo.command.display import console_out
-from orpo.command.safe_text import printable
-from orpo.comparing.comparison import Comparison, Measures
-from orpo.comparing.picture import draw_comparison
-from orpo.scoring import DEFAULT_SCORER, count_emojis
+from orpo.chat_model.adapters import adapter_base_name
+from orpo.command.display import console_err, progress_bar
+from orpo.command.errors import InputError
+from orpo.command.output_folder import check_output_folder, new_folder, write_whole
+from orpo.command.paths import newest_adapter, resolve_user_path
+from orpo.command.run_record import RunRecord, as_json_value, fingerprint_rows, read_run_record
+from orpo.comparing.answering import AnsweringModel
+from orpo.comparing.approaches import BASE, Approach, adapter_names
+from orpo.comparing.card import update_card
+from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
+from orpo.comparing.intervals import FEWEST_PROMPTS
+from orpo.comparing.judging import Judgement, judge_sides, judgements_to_write
+from orpo.comparing.page import write_page
+from orpo.comparing.run import base_model_name, check_before_loading, collect_held_out, newest_trained_adapter
+from orpo.comparing.settings import ReportSettings
+from orpo.comparing.sides import HeldOut, Side
+from orpo.records.messages import Message, last_message
+from orpo.records.prompts import OUT_OF_PLACE
+from orpo.records.replies import Sampling
+from orpo.records.shipped import Example, shipped_examples
+from orpo.scoring import contains_emoji
 
 REPORT_NAME: Final = "report.json"
-PICTURE_NAME: Final = "report.svg"
+PAGE_NAME: Final = "report.html"
+_JUDGED: Final = Sampling(temperature=0.0, max_new_tokens=8)
 
 
-def print_side_by_side(comparison: Comparison, count: int, *, console: Console | None = None) -> None:
-    """Print the first `count` prompts with the replies of each side, how many emojis these hold, and their score."""
-    table = Table(show_lines=True, expand=True)
-    table.add_column("prompt", ratio=3, overflow="fold")
-    for side in comparison.sides():
-        table.add_column(side.name, ratio=4, overflow="fold")
-        table.add_column("emojis\nscore", justify="right", width=6)
-    for index, prompt in enumerate(comparison.prompts[:count]):
-        cells: list[Text] = [Text(printable(prompt.text))]
-        for side in comparison.sides():
-            text, score = side.replies[index].text, side.reports[index].score
-            cells += [Text(printable(text) or "(empty)"), Text(f"{count_emojis(text)}\n{score:.2f}")]
-        table.add_row(*cells)
-    (console or console_out).print(table)
+@dataclass(frozen=True)
+class Report:
+    """What was compared and where it is written.
+
+    Attributes:
+        comparison: Every side's replies and figures.
+        judgements: What the judge says of them; empty without one.
+        facts: The model, the judge, how each side came about, and how each adapter was trained.
+        folder: Where report.html, report.json and run.json are.
+    """
+
+    comparison: Comparison
+    judgements: list[Judgement]
+    facts: dict[str, Any]
+    folder: Path
 
 
-def print_summary(comparison: Comparison, *, title: str = "", console: Console | None = None) -> None:
-    """Print the measures, one line each, one column per side."""
-    parts = "a part is 1.00 where there is no emoji to judge" if comparison.base.measures.scores else None
-    table = Table(title=title or None, title_justify="left", caption=parts, caption_justify="left")
-    table.add_column("measure")
-    for side in comparison.sides():
-        table.add_column(side.name, justify="right")
-    for name, *values in summary_lines([side.measures for side in comparison.sides()], comparison.scorer):
-        table.add_row(Text(name), *map(Text, values))
-    (console or console_out).print(table)
+def run_report(settings: ReportSettings) -> Report:
+    """Check everything that can be checked, have every approach answer, and write the folder."""
+    record = RunRecord("report", settings)
+    adapters = _find_adapters(settings)
+    name = _shared_base(settings, adapters)
+    check_before_loading(settings.base, adapters, name)
+    folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
+    trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
+    held_out = collect_held_out(settings.own, settings.measure, settings.count)
+    _warn_of_few(held_out)
+    seeds = range(settings.reply.seed, settings.reply.seed + settings.seeds)
+    asking = Asking(settings.reply.sampling(), seeds, settings.reply.scorer)
+    sides, device = _ask_all(settings, name, adapters, held_out, asking)
+    comparison = Comparison(held_out, sides, asking.scorer)
+    judgements = _judge(settings, comparison)
+    facts = {
+        "model": name,
+        "judge": settings.judge,
+        "seeds": list(seeds),
+        "sampling": asdict(asking.sampling),
+        "sides": {side.name: side.approach.described() for side in sides},
+        "training": trained,
+    }
+    report = Report(comparison, judgements, facts, folder)
+    record.device = device
+    record.metrics = comparison.summary()
+    record.data_fingerprint = fingerprint_rows({"prompt": prompt.text} for prompt in held_out.prompts)
+    _write(settings, report, record)
+    return report
 
 
-def summary_lines(measures: Sequence[Measures], scorer: str = DEFAULT_SCORER) -> list[tuple[str, ...]]:
-    """Return the lines of the summary: what is measured, then its value for each side as text."""
-    lines: list[tuple[str, ...]] = [
-        ("replies", *(str(side.replies) for side in measures)),
-        ("replies with an emoji", *(_percent(side.emoji_rate) for side in measures)),
-        *_placed_rates(measures),
-        ("emojis per reply", *(f"{side.mean_emojis:.2f}" for side in measures)),
-        ("most emojis in a reply", *(str(side.max_emojis) for side in measures)),
-        ("ended by the model", *(_percent(side.finished_share) for side in measures)),
-        ("repeat themselves", *(_percent(side.repeated_share) for side in measures)),
-        ("different replies", *(_percent(side.distinct_share) for side in measures)),
-        ("tokens per reply", *(f"{side.mean_tokens:.1f}" for side in measures)),
-        ("tokens per second", *(f"{side.tokens_per_second:.0f}" for side in measures)),
+def approaches_of(settings: ReportSettings, adapters: Sequence[Path]) -> list[Approach]:
+    """Return what is compared, the base first."""
+    system = settings.prompting_system
+    found = [Approach(BASE)]
+    if settings.prompting:
+        found.append(Approach("prompting", system=system))
+    if settings.few_shot:
+        turns = example_turns(shipped_examples(), settings.few_shot)
+        found.append(Approach(f"{settings.few_shot} examples", system=system, examples=turns))
+    if settings.best_of:
+        found.append(Approach(f"best of {settings.best_of}", system=system, best_of=settings.best_of))
+    return [*found, *(Approach(name, path) for name, path in zip(adapter_names(adapters), adapters, strict=True))]
+
+
+def example_turns(examples: Sequence[Example], count: int) -> list[Message]:
+    """Return `count` examples as earlier turns, always the same: emojis where in place, none in a quarter of them."""
+    plain = [example for example in examples if len(example.prompt) == 1]
+    restrained = [example for example in plain if example.category in OUT_OF_PLACE]
+    lively = [
+        example
+        for example in plain
+        if example.category not in (*OUT_OF_PLACE, "asks", "forbids") and contains_emoji(example.reply)
     ]
-    if any(side.perplexity is not None for side in measures):
-        lines.append(("perplexity on plain text", *(_perplexity(side, measures[0]) for side in measures)))
-    for part in measures[0].scores:
-        name = f"score ({scorer})" if part == "total" else f"  {part}"
-        lines.append((name, *(f"{side.scores[part]:.2f}" for side in measures)))
-    return lines
-
-
-def _placed_rates(measures: Sequence[Measures]) -> list[tuple[str, ...]]:
-    """Return the lines that tell the rate apart by whether an emoji is in place, where the prompts say."""
-    lines = [
-        ("  where in place", [side.in_place_rate for side in measures]),
-        ("  where out of place", [side.out_of_place_rate for side in measures]),
-    ]
+    dice = random.Random(0)
+    quiet = count // 4
+    chosen = [*dice.sample(lively, count - quiet), *dice.sample(restrained, quiet)]
+    dice.shuffle(chosen)
     return [
-        (name, *(_percent(rate) for rate in rates if rate is not None)) for name, rates in lines if None not in rates
+        message
+        for example in chosen
+        for message in (
+            {"role": "user", "content": last_message(example.prompt)},
+            {"role": "assistant", "content": example.reply},
+        )
     ]
 
 
-def write_report(folder: Path, comparison: Comparison, facts: dict[str, Any]) -> None:
-    """Write report.json (facts, measures, every reply) and the picture into a folder."""
-    content = {**facts, "scorer": comparison.scorer, "summary": comparison.summary(), "replies": comparison.rows()}
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    (folder / REPORT_NAME).write_text(text + "\n", encoding="utf-8")
-    (folder / PICTURE_NAME).write_text(draw_comparison(comparison), encoding="utf-8")
+def _find_adapters(settings: ReportSettings) -> list[Path]:
+    if settings.adapter:
+        found = [resolve_user_path(adapter) for adapter in settings.adapter]
+        twice = [str(adapter) for adapter in found if found.count(adapter) > 1]
+        if twice:
+            raise InputError(f"{twice[0]}: is given twice; name each adapter once", setting="adapter")
+        return found
+    newest = newest_adapter()
+    if newest is None and (settings.prompting or settings.few_shot or settings.best_of):
+        return []
+    return [newest_trained_adapter()]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _shared_base(settings: ReportSettings, adapters: Sequence[Path]) -> str:
+    """Return the base model's name; InputError where the adapters were trained on different ones."""
+    if settings.base.model is not None or not adapters:
+        return base_model_name(settings.base, None)
+    names = {adapter: adapter_base_name(adapter) for adapter in adapters}
+    first, *others = adapters
+    for other in others:
+        if names[other] != names[first]:
+            raise InputError(
+                f"{other}: was trained on {names[other]}, and {first} on {names[first]}; a report compares adapters of "
+                "one base model",
+                setting="adapter",
+            )
+    return names[first]
 
 
-def _perplexity(side: Measures, base: Measures) -> str:
-    if side.perplexity is None:
-        return "-"
-    if side is base or not base.perplexity:
-        return f"{side.perplexity:.2f}"
-    return f"{side.perplexity:.2f} ({100 * (side.perplexity / base.perplexity - 1):+.1f} %)"
+def _training_settings(adapter: Path) -> dict[str, Any] | None:
+    """Return how an adapter was trained; without a record it is measured all the same."""
+    try:
+        record = read_run_record(adapter)
+    except InputError as problem:
+        console_err.print(f"{problem}; the report cannot say how it was trained", soft_wrap=True)
+        return None
+    return {key: record.get(key) for key in ("settings", "metrics", "wall_seconds", "finished", "versions")}
+
+
+def _warn_of_few(held_out: HeldOut) -> None:
+    few = len(held_out.prompts)
+    if 0 < few < FEWEST_PROMPTS:
+        console_err.print(
+            f"{few} prompts are few: intervals are wide, and nothing is called better; measure at least "
+            f"{FEWEST_PROMPTS}",
+            soft_wrap=True,
+        )
+
+
+def _ask_all(
+    settings: ReportSettings, name: str, adapters: Sequence[Path], held_out: HeldOut, asking: Asking
+) -> tuple[list[Side], str]:
+    """Ask every approach; those without an adapter are asked of the first model loaded, its adapter off."""
+    approaches = approaches_of(settings, adapters)
+    total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
+    answered: dict[str, Side] = {}
+    device = ""
+    with progress_bar("answering", total) as advance:
+        to_load: list[Path | None] = [*adapters] or [None]
+        for adapter in to_load:
+            model = AnsweringModel(settings.base, name, adapter)
+            device = model.device
+            for approach in approaches:
+                if approach.name not in answered and approach.adapter in (None, adapter):
+                    answered[approach.name] = ask(model, approach, held_out, asking, advance)
+            del model  # before the next one is loaded
+    return [answered[approach.name] for approach in approaches], device
+
+
+def _judge(settings: ReportSettings, comparison: Comparison) -> list[Judgement]:
+    if settings.judge is None or not comparison.held_out.prompts:
+        return []
+    judge = AnsweringModel(replace(settings.base, model=settings.judge), settings.judge, None)
+    with progress_bar("judging", judgements_to_write(comparison)) as advance:
+
+        def answer(conversations: Sequence[Sequence[Message]]) -> list[str]:
+            found = judge.answer(conversations, _JUDGED, seed=0, tuned=False, on_batch=advance)
+            return [reply.text for reply in found.replies]
+
+        return judge_sides(comparison, answer)
+
+
+def _write(settings: ReportSettings, report: Report, record: RunRecord) -> None:
+    """Write the folder, whole or not at all, and then the cards."""
+    content = {
+        **report.facts,
+        "scorer": report.comparison.scorer,
+        "summary": report.comparison.summary(),
+        "judgements": [asdict(judgement) for judgement in report.judgements],
+        "replies": report.comparison.rows(),
+    }
+    with new_folder(report.folder, overwrite=settings.overwrite) as temporary:
+        text = json.dumps(as_json_value(content), indent=1, ensure_ascii=False)
+        write_whole(temporary / REPORT_NAME, text + "\n")
+        write_whole(temporary / PAGE_NAME, write_page(report.comparison, report.judgements, report.facts))
+        record.write(temporary)
+    if settings.update_cards:
+        for number, side in enumerate(report.comparison.sides):
+            if side.approach.adapter is not None:
+                update_card(side.approach.adapter, report.comparison, number)

@@ -1,150 +1,117 @@
-"""The report: tables that show text as it is, and a picture that is well-formed XML whatever a model wrote."""
+"""The report command, on small real models: what it compares, writes and refuses."""
 
 import json
-from collections.abc import Sequence
-from io import StringIO
+import re
+import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
-from rich.cells import cell_len
-from rich.console import Console
 
-from orpo.comparing.comparison import Comparison, Side, measure_replies
-from orpo.comparing.picture import draw_comparison, wrap_text
-from orpo.comparing.report import print_side_by_side, print_summary, summary_lines, write_report
-from orpo.records.messages import user_message
-from orpo.records.prompts import Prompt
-from orpo.records.replies import Reply
-from orpo.scoring import get_scorer
-from orpo.scoring.replies import score_replies
+from orpo.command.errors import InputError, OrpoError, OutputError, SettingsError
+from orpo.comparing.report import approaches_of, example_turns
+from orpo.comparing.settings import ReportSettings
+from orpo.records.shipped import shipped_examples
+from orpo.report import main
+from orpo.scoring import contains_emoji
 
-SVG = "{http://www.w3.org/2000/svg}"
-WILD = "<b>&amp; [red]bold[/red] :smile: \x02\x00\ufffe ]]> 👨‍👩‍👧‍👦 🇫🇷"
+SHORT = ["--max-new-tokens", "6", "--device", "cpu", "--measure", "prompts"]
 
 
-def side(name: str, texts: list[str], perplexity: float | None = None, categories: Sequence[str] = ()) -> Side:
-    replies = [Reply(text, True, 5) for text in texts]
-    reports = score_replies("tasteful", [user_message("I got the job!") for _ in texts], texts)
-    return Side(name, replies, reports, measure_replies(replies, 1.0, perplexity, reports, categories))
+@pytest.fixture(scope="module")
+def second_adapter(adapter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another adapter of the same base, whose run left no record."""
+    folder: Path = shutil.copytree(adapter_folder, tmp_path_factory.mktemp("adapters") / "second")
+    (folder / "run.json").unlink()
+    return folder
 
 
-@pytest.fixture
-def comparison() -> Comparison:
-    prompts = [Prompt("a", "I got the job!"), Prompt("b", WILD), Prompt("c", "Say nothing")]
-    return Comparison(
-        prompts,
-        side("base", ["Congratulations.", "Yes.", ""], perplexity=20.0),
-        side("tuned", ["Congratulations! 🎉", WILD, "Ok 👍"], perplexity=20.5),
-    )
+def test_every_approach_answers_the_same_prompts(
+    trained: Path, second_adapter: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    flags = ["--adapter", str(trained), str(second_adapter), "--prompting", "--few-shot", "3", "--best-of", "2"]
+    flags += ["--count", "5", "--seeds", "2", "--judge", str(model_folder), "--out", str(out), "--update-cards", *SHORT]
+    assert main(flags) == 0
+    shown = capsys.readouterr()
+    assert {file.name for file in out.iterdir()} == {"report.html", "report.json", "run.json"}
+    content = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    names = ["base", "prompting", "3 examples", "best of 2", "first", "second"]
+    assert list(content["summary"]) == names and content["seeds"] == [0, 1]
+    assert all(side["replies"] == 10 for side in content["summary"].values())
+    rows = content["replies"]
+    assert len(rows) == 10 and all(list(row["replies"]) == names for row in rows)
+    assert rows[0]["replies"]["first"] == rows[0]["replies"]["second"], "the same weights"
+    assert rows[0]["replies"]["first"] != rows[0]["replies"]["base"]
+    assert content["training"][str(trained)] and content["training"][str(second_adapter)] is None
+    assert f"{second_adapter} holds no run.json" in shown.err and "5 prompts are few: intervals are wide" in shown.err
+    assert [found["name"] for found in content["judgements"]] == names[1:]
+    assert "emoji where in place" in shown.out and str(out / "report.html") in shown.out
+    card = (trained / "README.md").read_text(encoding="utf-8")
+    assert card.count("## Beside the base model") == 1 and "| emoji where in place |" in card
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert record["metrics"]["first"]["replies"] == 10 and record["device"] == "cpu"
+    assert main([*flags, "--overwrite"]) == 0, "again, all from the cache"
+    assert (trained / "README.md").read_text(encoding="utf-8").count("## Beside the base model") == 1
 
 
-def printed(show: object, *arguments: object, width: int = 120) -> str:
-    console = Console(file=StringIO(), width=width, markup=False, emoji=False, highlight=False)
-    show(*arguments, console=console)  # type: ignore[operator]
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
-
-
-def test_replies_stand_side_by_side_as_they_are(comparison: Comparison) -> None:
-    text = printed(print_side_by_side, comparison, 2)
-    first = next(line for line in text.splitlines() if "I got the job!" in line)
-    assert first.index("Congratulations.") < first.index("Congratulations! 🎉")
-    assert "[red]bold[/red]" in text and ":smile:" in text and "Say nothing" not in text
-    assert "(empty)" in printed(print_side_by_side, comparison, 3)
-
-
-def test_a_reply_cannot_steer_the_terminal(comparison: Comparison) -> None:
-    tricky = Comparison(comparison.prompts, side("base", ["\x1b[2J\x1b]0;title\x07red", "b", "c"]), None)
-    assert not {"\x1b", "\x07"} & set(printed(print_side_by_side, tricky, 1))
-
-
-def test_the_summary_gives_the_rates_and_the_change_of_perplexity(comparison: Comparison) -> None:
-    text = printed(print_summary, comparison)
-    rate = next(line for line in text.splitlines() if "replies with an emoji" in line)
-    assert "0.0 %" in rate and "100.0 %" in rate
-    assert "20.50 (+2.5 %)" in text
+def test_without_an_adapter_prompting_alone_is_compared(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    assert main(["--model", str(model_folder), "--prompting", "--count", "2", "--out", str(out), *SHORT]) == 0
+    assert list(json.loads((out / "report.json").read_text(encoding="utf-8"))["summary"]) == ["base", "prompting"]
 
 
 @pytest.mark.parametrize(
-    ("categories", "expected"),
+    ("arguments", "error", "message"),
     [
-        (["good_news", "code"], ["replies with an emoji", "  where in place", "  where out of place"]),
-        (["code", "grief"], ["replies with an emoji", "  where out of place"]),
-        (["good_news", ""], ["replies with an emoji", "  where in place"]),
-        (["", ""], ["replies with an emoji"]),
+        ([], InputError, "holds no trained adapter yet"),
+        (["--adapter", "nowhere"], InputError, "--adapter .*nowhere: there is no such folder"),
+        (["--best-of", "1"], SettingsError, "--best-of 1: must be 0"),
+        (["--best-of", "2", "--temperature", "0"], SettingsError, "--best-of needs replies that differ"),
+        (["--seeds", "0"], SettingsError, "--seeds 0: must be at least 1"),
+        (["--measure", "nothing"], SettingsError, "--measure: 'nothing' is not one of"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_rates_in_and_out_of_place_stand_below_the_rate(categories: list[str], expected: list[str]) -> None:
-    """With out-of-place prompts only, their rate stood below the emojis per reply."""
-    names = [name for name, *_ in summary_lines([side("base", ["Yes 🎉", "No"], categories=categories).measures])]
-    assert names[1 : len(expected) + 2] == [*expected, "emojis per reply"]
+def test_what_is_wrong_is_one_clear_line(arguments: list[str], error: type[OrpoError], message: str) -> None:
+    with pytest.raises(error) as caught:
+        main(arguments)
+    said = caught.value.for_command()
+    assert re.search(message, said) and "\n" not in said
 
 
-def test_the_summary_gives_the_score_and_each_of_its_parts(comparison: Comparison) -> None:
-    lines = printed(print_summary, comparison).splitlines()
-    report = get_scorer("tasteful").explain("Congratulations! 🎉", "I got the job!")
-    for name in ("score (tasteful)", *report.parts):
-        assert any(name in line for line in lines), name
-    assert f"{report.score:.2f}" in printed(print_side_by_side, comparison, 3)
+def test_adapters_of_different_base_models_are_refused(trained: Path, adapter_folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(adapter_folder, tmp_path / "other"))
+    config = json.loads((other / "adapter_config.json").read_text(encoding="utf-8"))
+    (other / "adapter_config.json").write_text(
+        json.dumps({**config, "base_model_name_or_path": "a/b"}), encoding="utf-8"
+    )
+    with pytest.raises(InputError) as caught:
+        main(["--adapter", str(trained), str(other)])
+    said = caught.value.for_command()
+    assert said.startswith(f"--adapter {other}: was trained on a/b, and {trained} on ") and "\n" not in said
+    with pytest.raises(InputError, match="is given twice"):
+        main(["--adapter", str(trained), str(trained)])
 
 
-def test_tables_fit_a_narrow_terminal(comparison: Comparison) -> None:
-    for show in ((print_side_by_side, comparison, 3), (print_summary, comparison)):
-        assert max(map(cell_len, printed(*show, width=60).splitlines())) <= 60
+def test_a_folder_that_exists_stays(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "mine.txt").touch()
+    with pytest.raises(OutputError, match="report"):
+        main(["--out", str(tmp_path / "report"), *SHORT])
+    assert (tmp_path / "report" / "mine.txt").exists()
 
 
-def test_the_picture_is_well_formed_and_shows_both_sides(comparison: Comparison) -> None:
-    svg = draw_comparison(comparison)
-    root = ElementTree.fromstring(svg)
-    words = " ".join("".join(element.itertext()) for element in root.iter(f"{SVG}text"))
-    assert "0.0 %" in words and "100.0 %" in words and "🎉" in words and "👨‍👩‍👧‍👦" in words
-    assert "<b>&amp; [red]bold[/red]" in words
-    height = float(root.attrib["height"])
-    for element in root.iter():
-        assert float(element.attrib.get("y", 0)) + float(element.attrib.get("height", 0)) <= height
+def test_examples_are_always_the_same_and_a_quarter_of_them_restrained() -> None:
+    turns = example_turns(shipped_examples(), 8)
+    assert turns == example_turns(shipped_examples(), 8)
+    replies = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    assert len(turns) == 16 and sum(not contains_emoji(text) for text in replies) == 2
 
 
-def svg_words(svg: str) -> list[str]:
-    return ["".join(element.itertext()) for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-
-
-def test_the_picture_tells_emojis_in_place_from_those_out_of_place() -> None:
-    """In place 1 of 2, then 2 of 2; out of place 1 of 1, then 0 of 1: two bars a side, as long as their rate."""
-    prompts = [Prompt(name, name) for name in "abc"]
-    base = side("base", ["Yes 🎉", "No", "x = 1 🎉"], categories=["good_news", "small_talk", "code"])
-    tuned = side("tuned", ["Yes 🎉", "No 🙂", "x = 1"], categories=["good_news", "small_talk", "code"])
-    svg = draw_comparison(Comparison(prompts, base, tuned))
-    words = svg_words(svg)
-    assert [word for word in words if word.endswith("place")] == ["in place", "out of place"] * 2
-    assert [word for word in words if word.endswith(" %")] == ["50.0 %", "100.0 %", "100.0 %", "0.0 %"]
-    assert sum("emojis per reply" in word for word in words) == 2
-    bars = [float(box.attrib["width"]) for box in ElementTree.fromstring(svg).iter(f"{SVG}rect")][1:9]
-    assert [coloured / pale for pale, coloured in zip(bars[::2], bars[1::2], strict=True)] == [0.5, 1.0, 1.0, 0.0]
-    title = ElementTree.fromstring(svg).findtext(f"{SVG}title")
-    assert title is not None and "base: in place 50.0 %, out of place 100.0 %; tuned" in title
-
-
-def test_the_picture_shows_one_rate_where_the_prompts_have_no_categories(comparison: Comparison) -> None:
-    words = svg_words(draw_comparison(comparison))
-    assert [word for word in words if word.endswith(" %")] == ["0.0 %", "100.0 %"]
-    assert not any("place" in word for word in words)
-
-
-def test_the_picture_of_the_base_alone_needs_no_tuned_side(comparison: Comparison) -> None:
-    root = ElementTree.fromstring(draw_comparison(Comparison(comparison.prompts, comparison.base, None)))
-    assert "tuned" not in "".join(root.itertext())
-
-
-def test_text_is_wrapped_at_words_and_long_words_are_cut() -> None:
-    lines = wrap_text("one two three " + "x" * 200, 120, 15)
-    assert lines[0] == "one two three" and all(len(line) <= 16 for line in lines)
-    assert "".join(lines[1:]) == "x" * 200
-    assert wrap_text("", 120, 15) == [""]
-
-
-def test_the_report_keeps_every_reply(comparison: Comparison, tmp_path: Path) -> None:
-    write_report(tmp_path, comparison, {"adapter": "trained/x"})
-    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert content["adapter"] == "trained/x" and content["summary"]["tuned"]["emoji_rate"] == 1.0
-    assert [row["tuned"]["emojis"] for row in content["replies"]] == [1, 2, 1]
-    ElementTree.parse(tmp_path / "report.svg")
+def test_the_approaches_in_order() -> None:
+    settings = ReportSettings(prompting=True, few_shot=2, best_of=4)
+    found = approaches_of(settings, [Path("/a/x")])
+    assert [approach.name for approach in found] == ["base", "prompting", "2 examples", "best of 4", "x"]
+    assert found[0].system is None and all(approach.system for approach in found[1:4]) and found[4].system is None

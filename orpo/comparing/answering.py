@@ -1,0 +1,192 @@
+"""A base model, with an adapter or without, that answers; what it answered is kept, and never paid for twice.
+
+An answer is found again only by all that decided it: the bytes of the weights and of the adapter, the number format and
+kind of device, the tokens asked, the sampling and the seed. So the summary of another adapter takes the base's replies
+from the cache.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from orpo.chat_model.adapters import load_with_adapter
+from orpo.chat_model.chat_template import encode_prompt, encode_text
+from orpo.chat_model.generation import generate_replies
+from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
+from orpo.chat_model.log_probs import completion_log_probs
+from orpo.command.display import console_err
+from orpo.command.paths import cache_folder
+from orpo.comparing.settings import BaseModelSettings
+from orpo.records.messages import Message, user_message
+from orpo.records.replies import Reply, Sampling
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_VERSION: Final = 1  # of what is kept; a change of the generator that changes replies raises it
+_WARM_UP: Final = Sampling(temperature=0, max_new_tokens=4)
+_DECIDING: Final = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Replies in the order of their conversations, and how long they took when they were written."""
+
+    replies: list[Reply]
+    seconds: float
+
+
+class AnsweringModel:
+    """Answers with the adapter off or on; one model in memory for both.
+
+    Attributes:
+        name: The base model's name.
+        adapter: The adapter's folder, or None.
+        model: The model, a PeftModel where there is an adapter.
+        tokenizer: Its tokenizer.
+        reused: How many replies came out of the cache.
+    """
+
+    model: "PreTrainedModel | PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    def __init__(self, settings: BaseModelSettings, name: str, adapter: Path | None) -> None:
+        """Load the model, and warm it up, so that its first replies are timed as the others."""
+        console_err.print(f"loading {name}" + (f" with {adapter}" if adapter else ""), soft_wrap=True)
+        self.name, self.adapter, self.reused = name, adapter, 0
+        self._batch_size, self._reuse = settings.batch_size, settings.reuse_replies
+        self.model, self.tokenizer = _load(settings, name, adapter)
+        generate_replies(self.model, self.tokenizer, [user_message("Hello")], _WARM_UP, seed=0)
+        self._identities: dict[bool, str] = {}
+
+    @property
+    def device(self) -> str:
+        """Return where it computes."""
+        return str(next(self.model.parameters()).device)
+
+    def answer(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        *,
+        seed: int,
+        tuned: bool,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Answers:
+        """Answer every conversation with the adapter on or off, or find the answers in the cache."""
+        asked = [encode_prompt(self.tokenizer, messages) for messages in conversations]
+        file = self._file(tuned, "replies", asked, asdict(sampling), seed)
+        if (kept := self._find(file)) is not None:
+            self.reused += len(asked)
+            if on_batch is not None:
+                on_batch(len(asked))
+            return Answers([Reply(**row) for row in kept["replies"]], kept["seconds"])
+        with self._adapter(tuned):
+            started = time.perf_counter()
+            replies = generate_replies(
+                self.model,
+                self.tokenizer,
+                conversations,
+                sampling,
+                seed=seed,
+                batch_size=self._batch_size,
+                on_batch=on_batch,
+            )
+            seconds = time.perf_counter() - started
+        _keep(file, {"replies": [asdict(reply) for reply in replies], "seconds": seconds})
+        return Answers(replies, seconds)
+
+    def text_log_probs(self, texts: Sequence[str], *, tuned: bool) -> list[tuple[float, int]]:
+        """Return (sum of log p, tokens) for each text; its first token is given, not predicted."""
+        start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        rows = [[*start, *encode_text(self.tokenizer, text)] for text in texts]
+        file = self._file(tuned, "log_probs", rows)
+        if (kept := self._find(file)) is not None:
+            return [(float(total), int(tokens)) for total, tokens in kept["log_probs"]]
+        with self._adapter(tuned):
+            given, predicted = [row[:1] for row in rows], [row[1:] for row in rows]
+            found = completion_log_probs(self.model, given, predicted, batch_size=self._batch_size)
+        _keep(file, {"log_probs": found})
+        return found
+
+    @contextmanager
+    def _adapter(self, tuned: bool) -> Iterator[None]:
+        """Switch the adapter on or off for the block."""
+        from peft import PeftModel
+
+        if isinstance(self.model, PeftModel) and not tuned:
+            with self.model.disable_adapter():
+                yield
+        else:
+            yield
+
+    def _file(self, tuned: bool, *decided: object) -> Path:
+        """Return where an answer is kept: the name is a hash of everything that decided it."""
+        tuned = tuned and self.adapter is not None
+        if tuned not in self._identities:
+            self._identities[tuned] = self._identity(tuned)
+        weights = next(self.model.parameters())
+        everything = [_VERSION, self._identities[tuned], str(weights.dtype), weights.device.type, *decided]
+        text = json.dumps(everything, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return cache_folder() / "answers" / f"{hashlib.sha256(text.encode('ascii')).hexdigest()}.json"
+
+    def _identity(self, tuned: bool) -> str:
+        source = Path(locate_model(self.name))
+        # A model of the Hub is known by the commit that it was loaded from.
+        base = _hash_folder(source) if source.is_dir() else f"{self.name}@{self.model.config._commit_hash}"
+        return f"{base}+{_hash_folder(self.adapter)}" if tuned and self.adapter is not None else base
+
+    def _find(self, file: Path) -> dict[str, Any] | None:
+        if not self._reuse:
+            return None
+        try:
+            kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or one that a full disk cut off: asked again
+            return None
+        return kept
+
+
+def _load(
+    settings: BaseModelSettings, name: str, adapter: Path | None
+) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+    if adapter is not None:
+        return load_with_adapter(
+            settings.model,
+            adapter,
+            device=settings.device,
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+            chat_template=settings.chat_template,
+        )
+    remote = settings.trust_remote_code
+    tokenizer = load_tokenizer(name, trust_remote_code=remote, chat_template=settings.chat_template)
+    return load_model(name, device=settings.device, dtype=settings.dtype, trust_remote_code=remote), tokenizer
+
+
+def _hash_folder(folder: Path) -> str:
+    """Return a hash of the files of a model or an adapter that decide what it says."""
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in _DECIDING for file in folder.glob(pattern)}):
+        with file.open("rb") as stream:
+            digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _keep(file: Path, content: dict[str, Any]) -> None:
+    """Write an answer whole or not at all; a cache that cannot be written costs time later, and no result now."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(file)
+    except OSError as problem:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        console_err.print(f"the replies are not kept for another run: {problem}", soft_wrap=True)

@@ -1,0 +1,44 @@
+"""The table of a report in the model card of an adapter."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from orpo.command.output_folder import write_whole
+from orpo.comparing.comparison import Comparison
+from orpo.comparing.tables import notes, with_interval, with_verdict
+
+CARD_NAME: Final = "README.md"
+_BEGIN: Final = "<!-- report: begin -->"
+_END: Final = "<!-- report: end -->"
+
+
+def result_table(comparison: Comparison, number: int) -> str:
+    """Return the main figures of the base and of one side as a Markdown table, with intervals."""
+    base, ours = comparison.figures[0], comparison.figures[number]
+    lines = [f"| measure | {comparison.sides[0].name} | tuned | difference |", "|---|---|---|---|"]
+    for measure in comparison.measures:
+        if measure.is_main:
+            found = (with_interval(measure, base.get(measure.key)), with_interval(measure, ours.get(measure.key)))
+            lines.append(f"| {measure.label} | {' | '.join(found)} | {with_verdict(measure, ours.get(measure.key))} |")
+    return "\n".join(lines)
+
+
+def update_card(folder: Path, comparison: Comparison, number: int) -> None:
+    """Put the table into an adapter's card, in place of an earlier one; a folder without a card gets one."""
+    file = folder / CARD_NAME
+    card = file.read_text(encoding="utf-8") if file.is_file() else f"# {folder.name}\n"
+    section = "\n".join(
+        [
+            _BEGIN,
+            "## Beside the base model",
+            "",
+            result_table(comparison, number),
+            "",
+            *(f"{note[0].upper()}{note[1:]}.  " for note in notes(comparison)),
+            _END,
+        ]
+    )
+    earlier = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}", flags=re.DOTALL)
+    without = earlier.sub("", card).rstrip()
+    write_whole(file, f"{without}\n\n{section}\n")

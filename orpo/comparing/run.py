@@ -1,0 +1,136 @@
+"""From the settings of `inference` to a comparison of base and tuned, or to a conversation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orpo.chat_model.adapters import adapter_base_name, check_adapter_folder
+from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.loading import locate_model
+from orpo.chat_model.options import resolve_device
+from orpo.command.display import progress_bar
+from orpo.command.errors import InputError, OutputError
+from orpo.command.paths import default_training_folder, newest_adapter, resolve_user_path
+from orpo.comparing.answering import AnsweringModel
+from orpo.comparing.approaches import BASE, TUNED, Approach
+from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
+from orpo.comparing.settings import BaseModelSettings, InferenceSettings, PromptSource
+from orpo.comparing.sides import HeldOut, choose_prompts, prose_texts
+from orpo.records.prompts import Prompt, read_prompts, standard_prompts
+from orpo.records.shipped import held_out_wishes, short_questions
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """What base and tuned answered, and who they are."""
+
+    comparison: Comparison
+    facts: dict[str, Any]
+
+
+def run_inference(settings: InferenceSettings) -> InferenceResult | None:
+    """Check, load, and compare; None after a conversation."""
+    adapter = _find_adapter(settings)
+    name = base_model_name(settings.base, adapter)
+    check_before_loading(settings.base, [adapter] if adapter else [], name)
+    if settings.picture is not None:
+        _check_picture(settings.picture)
+    if settings.chat:
+        from orpo.comparing.chat import TerminalChat
+
+        model = AnsweringModel(settings.base, name, adapter)
+        TerminalChat(
+            model.model, model.tokenizer, settings.reply.sampling(), seed=settings.reply.seed, system=settings.system
+        ).run()
+        return None
+    held_out = _held_out(settings)
+    return _compare(settings, AnsweringModel(settings.base, name, adapter), held_out)
+
+
+def _compare(settings: InferenceSettings, model: AnsweringModel, held_out: HeldOut) -> InferenceResult:
+    asking = Asking(settings.reply.sampling(), [settings.reply.seed], settings.reply.scorer)
+    approaches = [Approach(BASE), *([Approach(TUNED, model.adapter)] if model.adapter else [])]
+    total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
+    with progress_bar("answering", total) as advance:
+        sides = [ask(model, approach, held_out, asking, advance) for approach in approaches]
+    facts = {
+        "model": model.name,
+        "adapter": str(model.adapter) if model.adapter else None,
+        "replies_reused": model.reused,
+    }
+    return InferenceResult(Comparison(held_out, sides, asking.scorer), facts)
+
+
+def base_model_name(settings: BaseModelSettings, adapter: Path | None) -> str:
+    """Return the base model's name: the one given, the adapter's own, or the default one."""
+    if settings.model is not None:
+        return settings.model
+    return DEFAULT_MODEL if adapter is None else adapter_base_name(adapter)
+
+
+def check_before_loading(settings: BaseModelSettings, adapters: list[Path], model: str) -> None:
+    """Find what is wrong with paths and devices before a model is loaded."""
+    resolve_device(settings.device)
+    for adapter in adapters:
+        check_adapter_folder(adapter)
+    locate_model(model)
+
+
+def _held_out(settings: InferenceSettings) -> HeldOut:
+    """Return what is to be asked: the user's messages where there are any, and what the settings say."""
+    parts = settings.parts()
+    if not settings.prompt:
+        return collect_held_out(settings.own, parts, settings.answer_count(), system=settings.system)
+    others = collect_held_out(settings.own, [part for part in parts if part != "prompts"], 0, system=settings.system)
+    # However many: each was asked for by itself.
+    prompts = [Prompt(f"prompt-{number}", text) for number, text in enumerate(settings.prompt, start=1)]
+    return replace(others, prompts=prompts)
+
+
+def collect_held_out(source: PromptSource, parts: Sequence[str], count: int, *, system: str | None = None) -> HeldOut:
+    """Return what is to be asked: a file's or the standard prompts, `count` of them, and the other parts."""
+    return HeldOut(
+        prompts=choose_prompts(_read_prompts(source), count) if "prompts" in parts else [],
+        obedience=held_out_wishes() if "obedience" in parts else [],
+        questions=short_questions() if "questions" in parts else [],
+        prose=prose_texts() if "prose" in parts else [],
+        system=system,
+    )
+
+
+def _read_prompts(source: PromptSource) -> list[Prompt]:
+    if source.prompts is None:
+        return standard_prompts()
+    return read_prompts(
+        source.prompts, column=source.prompts_column, config=source.prompts_config, split=source.prompts_split
+    ).prompts
+
+
+def _find_adapter(settings: InferenceSettings) -> Path | None:
+    if settings.base_only:
+        return None
+    return resolve_user_path(settings.adapter) if settings.adapter is not None else newest_trained_adapter()
+
+
+def newest_trained_adapter() -> Path:
+    """Return the adapter that was trained last; InputError, with what to do, where there is none."""
+    found = newest_adapter()
+    if found is None:
+        raise InputError(
+            f"{default_training_folder()} holds no trained adapter yet; `uv run orpo/train.py` makes one, "
+            "--adapter names another, --base-only shows the base model alone"
+        )
+    return found
+
+
+def _check_picture(file: Path) -> None:
+    if file.suffix.lower() != ".svg":
+        problem = "the picture is an SVG; give a file name that ends in .svg"
+    elif file.exists():
+        problem = "exists already; give another name, or delete it"
+    elif not file.absolute().parent.is_dir():
+        problem = "there is no such folder; make it first"
+    else:
+        return
+    raise OutputError(f"{file}: {problem}", setting="picture")
