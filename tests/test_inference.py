@@ -1,6 +1,5 @@
 """The inference command, on small real models: what it shows, what it refuses, and how it is stopped."""
 
-import importlib.util
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, 
 from orpo.comparing.chat import TerminalChat
 from orpo.inference import InferenceSettings, main
 from orpo.records.replies import Sampling
+from tests import small_models
 
 COMMAND = Path(__file__).resolve().parents[1] / "orpo" / "inference.py"
 SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
@@ -28,12 +28,7 @@ SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    file = Path(__file__).parent / "chat_model" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return small_models
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """What the comparison measures, by values worked out by hand and on real small models."""
 
-import importlib.util
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +19,7 @@ from orpo.comparing.comparison import (
 from orpo.records.prompts import Prompt, embedded_prompts
 from orpo.records.replies import Reply, Sampling
 from orpo.scoring import count_emojis
+from tests import small_models
 
 PROMPTS = [Prompt("a", "hello", "small_talk"), Prompt("b", "how are you"), Prompt("c", "good news")]
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=10)
@@ -28,12 +27,7 @@ SAMPLING = Sampling(temperature=1.0, max_new_tokens=10)
 
 @pytest.fixture(scope="module")
 def tiny() -> Any:
-    file = Path(__file__).parents[1] / "chat_model" / "tiny_models.py"
-    spec = importlib.util.spec_from_file_location("tiny_models", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return small_models
 
 
 @pytest.fixture(scope="module")
