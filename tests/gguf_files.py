@@ -88,7 +88,7 @@ def _add_sizes(writer: gguf.GGUFWriter, config: PretrainedConfig) -> None:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: PreTrainedTokenizerBase) -> None:
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]  # type: ignore[attr-defined]
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     vocabulary = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)

@@ -21,7 +21,7 @@ from orpo.comparing.chat import TerminalChat
 from orpo.comparing.settings import InferenceSettings
 from orpo.inference import main
 from orpo.records.replies import Sampling
-from tests.chat_model import tiny_models
+from tests import small_models
 
 COMMAND = Path(__file__).resolve().parents[1] / "orpo" / "inference.py"
 SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
@@ -29,7 +29,7 @@ SHORT = ["--max-new-tokens", "6", "--device", "cpu"]
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    return tiny_models
+    return small_models
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 
 from orpo.command.errors import InputError, SettingsError
 from orpo.train import main
-from tests.training.small_models import save_chat_model
+from tests.small_models import save_chat_model
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

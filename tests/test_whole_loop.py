@@ -8,7 +8,7 @@ import pytest
 from orpo.generate import main as generate
 from orpo.inference import main as inference
 from orpo.train import main as train
-from tests.training.small_models import save_chat_model
+from tests.small_models import save_chat_model
 
 
 def test_prompts_become_pairs_an_adapter_and_replies(

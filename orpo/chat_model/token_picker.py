@@ -37,7 +37,9 @@ class TokenPicker:
             picked = _falling(scores, 1)[1][:, 0]
         else:
             numbers = self._numbers[row, step].to(scores.device)
-            picked = self._sample(scores / self.sampling.temperature, numbers)
+            is_copy = scores is not logits  # bfloat16 logits were copied already
+            tempered = scores.div_(self.sampling.temperature) if is_copy else scores / self.sampling.temperature
+            picked = self._sample(tempered, numbers)
         self._reply_ids[row, step] = picked.cpu()
         return picked
 

@@ -1,6 +1,5 @@
 """Real models made in the test process."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -8,18 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-
-def load_tiny_models() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).with_name("tiny_models.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests import small_models
 
 
 @pytest.fixture(scope="session")
 def tiny_models() -> ModuleType:
-    return load_tiny_models()
+    return small_models
 
 
 @pytest.fixture(scope="session")

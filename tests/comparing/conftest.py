@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chat_model import tiny_models
+from tests import small_models
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def own_cache(orpo_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    return tiny_models
+    return small_models
 
 
 @pytest.fixture(scope="session")

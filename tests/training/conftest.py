@@ -9,7 +9,7 @@ import pytest
 
 from orpo.records.messages import user_message
 from orpo.records.pairs import PreferencePair
-from tests.training.small_models import TOPICS, make_chat_tokenizer, save_chat_model
+from tests.small_models import TOPICS, make_chat_tokenizer, save_chat_model
 
 
 @pytest.fixture(scope="session")

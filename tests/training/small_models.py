@@ -1,10 +1,9 @@
-"""Small models of the usual shapes with random weights, and a plain reference for the ORPO loss to compare with."""
+"""Pairs of random ids, and a plain reference for the ORPO loss to compare with."""
 
 import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from orpo.command.settings import build_settings
 from orpo.training.fast.packing import ReplyGroup
 from orpo.training.settings import TrainSettings
-
-VOCABULARY = 97
+from tests.small_models import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -47,65 +45,6 @@ def make_pairs(lengths: Sequence[tuple[int, int, int]], seed: int = 0) -> list[A
 
 LENGTHS = [(9, 7, 5), (4, 1, 6), (12, 3, 1), (1, 5, 4), (6, 11, 13)]
 """Chosen longer and shorter than rejected, completions of one token, a prompt of one token."""
-
-_SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,  # large, so that a wrong mask shows
-}
-
-SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama_untied": ("llama", {"tie_word_embeddings": False}),
-    "smollm2_tied": ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
-    "llama_with_biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
-    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
-    "qwen2_sliding": ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
-    "qwen3": ("qwen3", {"head_dim": 16}),
-    "mistral_sliding": ("mistral", {"sliding_window": 6}),
-    "gemma": ("gemma", {"head_dim": 16}),
-    "gemma2_softcap": (
-        "gemma2",
-        {"head_dim": 16, "sliding_window": 5, "final_logit_softcapping": 3.0, "attn_logit_softcapping": 5.0},
-    ),
-    "phi": ("phi", {"partial_rotary_factor": 0.5}),
-    "phi3_sliding": ("phi3", {"sliding_window": 7}),
-    "granite_scaled": ("granite", {"logits_scaling": 4.0, "embedding_multiplier": 2.0}),
-}
-
-
-def make_model(shape: str, seed: int = 0) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    kind, changes = SHAPES[shape]
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**_SMALL, **changes}))
-    with torch.no_grad():
-        for parameter in model.parameters():  # biases and norms start as zeros and ones: make them matter
-            if parameter.dim() == 1:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def with_lora(model: Any, seed: int = 0, **settings: Any) -> Any:
-    """Put a LoRA adapter with random weights on a model (B = 0, as it starts, would hide half of the gradients)."""
-    from peft import LoraConfig, get_peft_model
-
-    settings = {"target_modules": "all-linear", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0, **settings}
-    torch.manual_seed(seed)
-    peft_model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
-    with torch.no_grad():
-        for name, parameter in peft_model.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn_like(parameter))
-    return peft_model
 
 
 def copy_of(model: nn.Module) -> Any:
@@ -151,62 +90,3 @@ def largest_relative_difference(ours: dict[str, Tensor], theirs: dict[str, Tenso
         difference = (ours[name] - reference).norm().item()
         worst = max(worst, difference / norm if norm else (math.inf if difference else 0.0))
     return worst
-
-
-def make_tokenizer() -> Any:
-    """A tokenizer of whole words, made here; only its special ids matter to the trainers."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(VOCABULARY - 3))])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<pad>"
-    )
-
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-TOPICS = ("the exam", "my garden", "a new job", "rainy days", "the train", "our cat", "a cake", "the sea", "a song")
-
-
-def make_chat_tokenizer(
-    template: str = CHATML, special: tuple[str, ...] = ("<|pad|>", "<|im_start|>", "<|im_end|>"), **roles: Any
-) -> Any:
-    """A byte-level tokenizer of 300 entries with a chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([f"Tell me about {topic} please." for topic in TOPICS], trainer)
-    roles = roles or {
-        "pad_token": "<|pad|>",
-        "eos_token": "<|im_end|>",
-        "additional_special_tokens": ["<|im_start|>"],
-    }
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **roles)
-    made.chat_template = template
-    return made
-
-
-def save_chat_model(folder: Path) -> Path:
-    """Save a random Llama of two layers with its ChatML tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = make_chat_tokenizer()
-    sizes = {**_SMALL, "vocab_size": 304, "intermediate_size": 64, "max_position_embeddings": 512}
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    sizes.pop("initializer_range")
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**{**sizes, **ids}, tie_word_embeddings=True)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from orpo.training.fast.trainer import build_trainer
-from tests.training.small_models import make_model, make_pairs, make_tokenizer, settings_from, with_lora
+from tests.small_models import make_shape, make_word_tokenizer, with_lora
+from tests.training.small_models import make_pairs, settings_from
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 LENGTHS = [(9, 7, 5), (4, 2, 6), (12, 3, 4), (3, 5, 4), (6, 11, 13), (8, 8, 2), (5, 4, 9), (7, 6, 3)]
@@ -30,8 +31,8 @@ def losses_of(way: dict[str, Any], folder: Path) -> list[float]:
     """Train for 20 steps; return the loss of each."""
     values = {"device": "cpu", "dtype": "float32", "max_steps": 20, "logging_steps": 1, "save_steps": 1000, "seed": 7}
     settings = settings_from(**values, **way)
-    model, pairs = with_lora(make_model("llama_untied"), seed=5), make_pairs(LENGTHS * 3, seed=11)
-    trainer = build_trainer(model, make_tokenizer(), pairs, [], settings, folder, [], learning_rate=3e-3)
+    model, pairs = with_lora(make_shape("llama_untied"), seed=5), make_pairs(LENGTHS * 3, seed=11)
+    trainer = build_trainer(model, make_word_tokenizer(), pairs, [], settings, folder, [], learning_rate=3e-3)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 

@@ -10,18 +10,16 @@ import torch
 
 from orpo.training.fast import trainer as fast_trainer
 from orpo.training.methods import METHOD_NAMES
+from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import (
     LENGTHS,
     Pair,
     copy_of,
     gradients,
     largest_relative_difference,
-    make_model,
     make_pairs,
-    make_tokenizer,
     sequence_log_probs,
     settings_from,
-    with_lora,
 )
 
 PAIRS = make_pairs(LENGTHS)
@@ -30,7 +28,7 @@ PAIRS = make_pairs(LENGTHS)
 def fast_loss(model: Any, folder: Path, pairs: Sequence[Pair] = PAIRS, **changes: Any) -> float:
     """Do a step of the fast trainer without an update; return its loss, leave its gradients."""
     values = {"device": "cpu", "dtype": "float32", "batch_size": len(pairs), "learning_rate": 1e-3, **changes}
-    parts: Any = (model, make_tokenizer(), pairs, [], settings_from(**values), folder, [])
+    parts: Any = (model, make_word_tokenizer(), pairs, [], settings_from(**values), folder, [])
     trainer = fast_trainer.build_trainer(*parts, learning_rate=1e-3)
     model.zero_grad()
     return float(trainer.training_step(model, {"pairs": list(pairs)}))
@@ -62,7 +60,7 @@ def fresh_and_moved() -> tuple[Any, Any]:
 
     TRL takes the adapter as it finds it for the reference, so it must find the first.
     """
-    moved = with_lora(make_model("llama_untied"))
+    moved = with_lora(make_shape("llama_untied"))
     fresh = copy_of(moved)
     with torch.no_grad():
         for name, weight in fresh.named_parameters():
@@ -112,7 +110,7 @@ def test_dpo_and_ipo_are_trls(
         model=twin,
         args=DPOConfig(**trl_arguments(tmp_path), loss_type=[loss_type], **theirs, disable_dropout=False),
         train_dataset=dataset([pair_columns(pair) for pair in PAIRS]),
-        processing_class=make_tokenizer(),
+        processing_class=make_word_tokenizer(),
     )
     take_weights(twin, model)
     expected = trl_loss(trainer, twin)
@@ -145,13 +143,13 @@ def test_cpo_and_simpo_are_trls(method: str, ours: dict[str, Any], theirs: dict[
 
     from orpo.training.trl_trainer import _as_feature
 
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     twin = copy_of(model)
     trainer = IdsTrainer(
         model=twin,
         args=CPOConfig(**trl_arguments(tmp_path), **theirs, disable_dropout=False, remove_unused_columns=False),
         train_dataset=dataset([_as_feature(pair) for pair in PAIRS]),
-        processing_class=make_tokenizer(),
+        processing_class=make_word_tokenizer(),
     )
     expected = trl_loss(trainer, twin)
     assert fast_loss(model, tmp_path, method=method, **ours) == pytest.approx(expected, rel=1e-5)
@@ -183,7 +181,7 @@ def test_kto_is_trls(tmp_path: Path) -> None:
         model=twin,
         args=KTOConfig(**arguments, beta=0.3, **weights, disable_dropout=False, train_sampling_strategy="sequential"),
         train_dataset=dataset(rows),
-        processing_class=make_tokenizer(),
+        processing_class=make_word_tokenizer(),
     )
     take_weights(twin, model)
     expected = trl_loss(trainer, twin)
@@ -194,7 +192,7 @@ def test_kto_is_trls(tmp_path: Path) -> None:
 
 def test_sft_is_the_mean_over_the_tokens_of_chosen_replies(tmp_path: Path) -> None:
     """Against the model's own logits; the rejected reply is not even computed."""
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     twin = copy_of(model)
     tokens = torch.cat([sequence_log_probs(twin, p.prompt_ids, p.chosen_ids)[-len(p.chosen_ids) :] for p in PAIRS])
     (-tokens.mean()).backward()
@@ -205,7 +203,7 @@ def test_sft_is_the_mean_over_the_tokens_of_chosen_replies(tmp_path: Path) -> No
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_the_cut_of_a_step_changes_nothing(method: str, tmp_path: Path) -> None:
     """One row against a row for each pair: the same loss and gradients, references and KTO's mean included."""
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     whole = copy_of(model)
     expected = fast_loss(whole, tmp_path, method=method)
     assert fast_loss(model, tmp_path, method=method, token_budget=1) == pytest.approx(expected, rel=1e-5)
@@ -215,14 +213,14 @@ def test_the_cut_of_a_step_changes_nothing(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_a_run_learns_the_pairs_by_heart(method: str, tmp_path: Path) -> None:
     """Sixty steps on five pairs: the loss falls, the chosen reply ends up preferred, the reference stays the base's."""
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.zero_()
     values = {"device": "cpu", "dtype": "float32", "batch_size": 5, "max_steps": 60, "save_steps": 1000}
     settings = settings_from(**values, method=method, logging_steps=20, warmup_share=0.0, learning_rate=1e-2)
-    parts: Any = (model, make_tokenizer(), PAIRS, [], settings, tmp_path, [])
+    parts: Any = (model, make_word_tokenizer(), PAIRS, [], settings, tmp_path, [])
     trainer = fast_trainer.build_trainer(*parts, learning_rate=1e-2)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from orpo.training.fast.folded_lora import fast_product_dtype, fold
-from tests.training.small_models import copy_of, gradients, largest_relative_difference, make_model, with_lora
+from tests.small_models import make_shape, with_lora
+from tests.training.small_models import copy_of, gradients, largest_relative_difference
 
 IDS = torch.arange(3, 35).view(2, 16)
 
@@ -20,7 +21,7 @@ def run(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", ["llama_untied", "llama_with_biases", "qwen2", "phi"])
 def test_loss_and_gradients_are_pefts(shape: str) -> None:
-    plain = with_lora(make_model(shape))
+    plain = with_lora(make_shape(shape))
     folded = copy_of(plain)
     assert fold(folded) >= 8
     torch.testing.assert_close(run(folded), run(plain), rtol=1e-6, atol=1e-6)
@@ -28,7 +29,7 @@ def test_loss_and_gradients_are_pefts(shape: str) -> None:
 
 
 def test_switched_off_merged_or_doubled_adapters_are_left_to_peft() -> None:
-    plain = with_lora(make_model("llama_untied"))
+    plain = with_lora(make_shape("llama_untied"))
     folded = copy_of(plain)
     fold(folded)
     with torch.no_grad(), plain.disable_adapter(), folded.disable_adapter():
@@ -48,7 +49,7 @@ def test_switched_off_merged_or_doubled_adapters_are_left_to_peft() -> None:
 
 def test_dropout_in_training_is_left_to_peft() -> None:
     """The same random state must give the same dropout as PEFT's own layers."""
-    plain = with_lora(make_model("llama_untied"), lora_dropout=0.3).train()
+    plain = with_lora(make_shape("llama_untied"), lora_dropout=0.3).train()
     folded = copy_of(plain)
     fold(folded)
     losses = []
@@ -59,7 +60,7 @@ def test_dropout_in_training_is_left_to_peft() -> None:
 
 
 def test_a_frozen_input_gets_no_gradient_and_costs_none() -> None:
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     fold(model)
     layer = model.get_base_model().model.layers[0].self_attn.q_proj
     x = torch.randn(5, 32)
@@ -69,7 +70,7 @@ def test_a_frozen_input_gets_no_gradient_and_costs_none() -> None:
 
 def test_bfloat16_products_stay_close_and_everything_else_stays_fp32() -> None:
     """Frozen weights are kept in bfloat16; adapters, their gradients and what layers return are fp32."""
-    plain = with_lora(make_model("llama_with_biases"))
+    plain = with_lora(make_shape("llama_with_biases"))
     mixed = copy_of(plain)
     fold(mixed, torch.bfloat16)
     layer = mixed.get_base_model().model.layers[0].self_attn.q_proj
@@ -83,7 +84,7 @@ def test_bfloat16_products_stay_close_and_everything_else_stays_fp32() -> None:
 
 
 def test_the_reference_of_a_model_with_bfloat16_products_is_the_base_model() -> None:
-    plain = with_lora(make_model("llama_with_biases"))
+    plain = with_lora(make_shape("llama_with_biases"))
     mixed = copy_of(plain)
     fold(mixed, torch.bfloat16)
     with torch.no_grad(), plain.disable_adapter(), mixed.disable_adapter():
@@ -92,7 +93,7 @@ def test_the_reference_of_a_model_with_bfloat16_products_is_the_base_model() -> 
 
 
 def test_what_peft_must_compute_itself_keeps_its_fp32_weights() -> None:
-    model = with_lora(make_model("llama_untied"), lora_dropout=0.1)
+    model = with_lora(make_shape("llama_untied"), lora_dropout=0.1)
     fold(model, torch.bfloat16)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 

@@ -9,11 +9,11 @@ from orpo.training.fast import memory as memory_estimate
 from orpo.training.fast.folded_lora import fold
 from orpo.training.fast.memory import _kept_by_row, estimate_memory, kept_bytes_per_token, largest_token_budget
 from orpo.training.fast.packed_forward import best_layout
-from tests.training.small_models import make_model, with_lora
+from tests.small_models import make_shape, with_lora
 
 
 def prepared(shape: str = "llama_untied") -> torch.nn.Module:
-    model: torch.nn.Module = with_lora(make_model(shape))
+    model: torch.nn.Module = with_lora(make_shape(shape))
     assert best_layout(model) == "shared"
     fold(model)
     return model

@@ -9,19 +9,16 @@ import torch
 from orpo.training.fast.packed_forward import best_layout
 from orpo.training.fast.packing import Layout, pack_replies
 from orpo.training.losses import orpo_losses
+from tests.small_models import SHAPES, VOCABULARY, make_shape, with_lora
 from tests.training.small_models import (
     LENGTHS,
-    SHAPES,
-    VOCABULARY,
     Pair,
     copy_of,
     gradients,
     groups_of,
     largest_relative_difference,
-    make_model,
     make_pairs,
     reference_loss,
-    with_lora,
 )
 
 
@@ -36,7 +33,7 @@ def loss_of(model: Any, pairs: Sequence[Pair], layout: Layout, *, beta: float, n
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_takes_shared_prompts_and_agrees_with_its_own_logits(shape: str) -> None:
     """Loss within 1e-5 and gradients within 1e-4 of the plain reference; windows and soft caps included."""
-    plain = with_lora(make_model(shape))
+    plain = with_lora(make_shape(shape))
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     pairs = make_pairs(LENGTHS)
@@ -60,7 +57,7 @@ def test_replies_that_begin_alike_are_computed_once_and_counted_twice(shape: str
         Pair(stems[1].prompt_ids, [*stems[1].chosen_ids, 51, 52, 2], [*stems[1].chosen_ids, 2]),
         Pair(stems[2].prompt_ids, stems[2].chosen_ids, [53, 2]),
     ]
-    plain = with_lora(make_model(shape))
+    plain = with_lora(make_shape(shape))
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     row = pack_replies(groups_of(pairs), layout="shared", nll_on_prompt=True)
@@ -82,7 +79,7 @@ def test_replies_that_begin_alike_are_computed_once_and_counted_twice(shape: str
 @pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
 def test_flex_attention_takes_shared_prompts_too(shape: str) -> None:
     """Only its forward pass can be run on a CPU; `best_layout` compares it with the model's own logits."""
-    model = with_lora(make_model(shape))
+    model = with_lora(make_shape(shape))
     model.get_base_model().set_attn_implementation("flex_attention")
     with torch.compiler.set_stance("force_eager"):
         assert best_layout(model) == "shared"
@@ -92,7 +89,7 @@ def test_flex_attention_takes_shared_prompts_too(shape: str) -> None:
 @pytest.mark.parametrize("layout", ["packed", "plain"])
 @pytest.mark.parametrize("shape", ["llama_untied", "mistral_sliding", "gemma2_softcap"])
 def test_the_slower_layouts_give_the_same_loss(shape: str, layout: Layout) -> None:
-    plain = with_lora(make_model(shape))
+    plain = with_lora(make_shape(shape))
     fast = copy_of(plain)
     assert best_layout(fast, wanted=layout) == layout
     pairs = make_pairs(LENGTHS)
@@ -114,7 +111,7 @@ def test_the_slower_layouts_give_the_same_loss(shape: str, layout: Layout) -> No
     ids=["lora_head", "lora_embedding", "saved_head"],
 )
 def test_a_trained_head_gets_its_gradient(adapter: dict[str, Any]) -> None:
-    plain = with_lora(make_model("llama_untied"), **adapter)
+    plain = with_lora(make_shape("llama_untied"), **adapter)
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     pairs = make_pairs(LENGTHS)
@@ -124,7 +121,7 @@ def test_a_trained_head_gets_its_gradient(adapter: dict[str, Any]) -> None:
 
 
 def test_a_tied_head_trained_whole_gets_its_gradient_from_both_ends() -> None:
-    plain = make_model("smollm2_tied")
+    plain = make_shape("smollm2_tied")
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     pairs = make_pairs(LENGTHS)
@@ -135,7 +132,7 @@ def test_a_tied_head_trained_whole_gets_its_gradient_from_both_ends() -> None:
 
 def test_gradient_checkpointing_changes_nothing() -> None:
     """Layers are run again in the backward pass, when the row's layout is no longer set; the mask must carry it."""
-    plain = with_lora(make_model("gemma2_softcap")).train()
+    plain = with_lora(make_shape("gemma2_softcap")).train()
     fast = copy_of(plain)
     fast.activation_checkpointing_enable({"use_reentrant": False})
     assert best_layout(fast) == "shared"
@@ -146,7 +143,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
 
 
 def test_the_model_still_generates_as_before() -> None:
-    plain = make_model("mistral_sliding").eval()
+    plain = make_shape("mistral_sliding").eval()
     fast = copy_of(plain)
     assert best_layout(fast) == "shared"
     prompt = torch.tensor([[0, 0, 5, 6, 7], [8, 9, 10, 11, 12]])
@@ -172,7 +169,7 @@ def test_a_model_with_an_attention_of_its_own_falls_back_and_says_so(caplog: pyt
 
 def test_an_unusual_logit_rule_is_found_out_by_trying() -> None:
     """A model that changes its logits in a way that we do not know must not be trained on other logits."""
-    model = make_model("llama_untied")
+    model = make_shape("llama_untied")
     plain_forward = model.forward
 
     def doubled(*args: Any, **kwargs: Any) -> Any:
@@ -185,7 +182,7 @@ def test_an_unusual_logit_rule_is_found_out_by_trying() -> None:
 
 
 def test_bfloat16_stays_close_to_float32() -> None:
-    plain = with_lora(make_model("llama_untied"))
+    plain = with_lora(make_shape("llama_untied"))
     fast = copy_of(plain).to(torch.bfloat16)
     assert best_layout(fast) == "shared"
     pairs = make_pairs(LENGTHS)

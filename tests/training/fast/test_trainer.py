@@ -14,17 +14,8 @@ from transformers import TrainerCallback
 from orpo.training import trl_trainer
 from orpo.training.fast import trainer as fast_trainer
 from orpo.training.settings import TrainSettings
-from tests.training.small_models import (
-    Pair,
-    copy_of,
-    gradients,
-    largest_relative_difference,
-    make_model,
-    make_pairs,
-    make_tokenizer,
-    settings_from,
-    with_lora,
-)
+from tests.small_models import make_shape, make_word_tokenizer, with_lora
+from tests.training.small_models import Pair, copy_of, gradients, largest_relative_difference, make_pairs, settings_from
 
 PAIRS = make_pairs([(9, 7, 5), (4, 2, 6), (12, 3, 4), (3, 5, 4), (6, 11, 13), (8, 8, 2), (5, 4, 9), (7, 6, 3)] * 3)
 
@@ -65,7 +56,7 @@ def train(
     keeper = KeepGradients()
     settings = settings_for(**changes)
     rate = settings.optimiser.learning_rate
-    parts: Any = (model, make_tokenizer(), pairs, eval_pairs, settings, folder, [keeper])
+    parts: Any = (model, make_word_tokenizer(), pairs, eval_pairs, settings, folder, [keeper])
     trainer = builder.build_trainer(*parts, learning_rate=rate, is_resumed=resume_from is not None)
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer.state.log_history, keeper.first
@@ -79,7 +70,7 @@ def series(log: list[dict[str, Any]], name: str = "loss") -> list[float]:
 @pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
 def test_it_trains_as_trl_does(shape: str, nll: str, tmp_path: Path) -> None:
     """Same pairs in the same order: first gradients within 1e-4, losses, metrics and weights alike to the end."""
-    theirs = with_lora(make_model(shape))
+    theirs = with_lora(make_shape(shape))
     ours = copy_of(theirs)
     their_log, their_gradients = train(trl_trainer, theirs, tmp_path / "trl", eval_pairs=PAIRS[:6], nll=nll)
     our_log, our_gradients = train(fast_trainer, ours, tmp_path / "fast", eval_pairs=PAIRS[:6], nll=nll)
@@ -98,7 +89,7 @@ def test_it_trains_as_trl_does(shape: str, nll: str, tmp_path: Path) -> None:
 
 def test_a_batch_of_8_is_1_times_8_whatever_the_token_budget(tmp_path: Path) -> None:
     """Lengths differ, so a mean of means would differ; a step's losses are normalised over the whole step."""
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     ways = [
         {"batch_size": 8},
         {"batch_size": 1, "gradient_accumulation_steps": 8},
@@ -120,7 +111,7 @@ def test_a_resumed_run_logs_what_an_unbroken_one_logs_to_the_bit(builder: Any, t
 
     TRL's own sums were lost there, so its first log after a resume was the mean of fewer steps.
     """
-    model = with_lora(make_model("llama_untied"), lora_dropout=0.1)
+    model = with_lora(make_shape("llama_untied"), lora_dropout=0.1)
     shared: dict[str, Any] = {"batch_size": 4, "epochs": 2.0, "logging_steps": 3, "save_steps": 4, "token_budget": 80}
     whole, _ = train(builder, copy_of(model), tmp_path / "whole", **shared)
     train(builder, copy_of(model), tmp_path / "stopped", **{**shared, "max_steps": 12})
@@ -131,7 +122,7 @@ def test_a_resumed_run_logs_what_an_unbroken_one_logs_to_the_bit(builder: Any, t
 
 
 def test_evaluation_does_not_change_training_and_leaves_no_gradients(tmp_path: Path) -> None:
-    model = with_lora(make_model("llama_untied"))
+    model = with_lora(make_shape("llama_untied"))
     watched, _ = train(fast_trainer, copy_of(model), tmp_path / "a", eval_pairs=PAIRS[:5], eval_steps=1)
     unwatched, _ = train(fast_trainer, copy_of(model), tmp_path / "b")
     assert series(watched) == series(unwatched)
@@ -141,9 +132,9 @@ def test_evaluation_does_not_change_training_and_leaves_no_gradients(tmp_path: P
 def test_tokens_are_counted_as_the_data_has_them(tmp_path: Path) -> None:
     """Packing computes fewer tokens than the pairs hold; tokens per second must not depend on the trainer."""
     for builder in (fast_trainer, trl_trainer):
-        model = with_lora(make_model("llama_untied"))
+        model = with_lora(make_shape("llama_untied"))
         trainer = builder.build_trainer(
-            model, make_tokenizer(), PAIRS[:3], [], settings_for(), tmp_path, [], learning_rate=1e-2
+            model, make_word_tokenizer(), PAIRS[:3], [], settings_for(), tmp_path, [], learning_rate=1e-2
         )
         trainer.train()
         expected = sum(2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in PAIRS[:3])
@@ -153,11 +144,11 @@ def test_tokens_are_counted_as_the_data_has_them(tmp_path: Path) -> None:
 DATA_PARALLEL = """
 import json, sys
 from pathlib import Path
-from tests.training.small_models import make_model, with_lora
+from tests.small_models import make_shape, with_lora
 from tests.training.fast.test_trainer import PAIRS, train
 from orpo.training.fast import trainer as fast_trainer
 folder, batch = Path(sys.argv[1]), int(sys.argv[2])
-model = with_lora(make_model("llama_untied"))
+model = with_lora(make_shape("llama_untied"))
 log, first = train(fast_trainer, model, folder, batch_size=batch, token_budget=40, pairs=PAIRS[:16])
 if fast_trainer.torch.distributed.is_initialized():
     rank = fast_trainer.torch.distributed.get_rank()
