@@ -4,6 +4,7 @@ distilabel's own OpenAI class turns a failed call into a batch of nulls. Here a 
 `CallFailed` with its reason, and one that every further call would meet too is a ModelError.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ class Endpoint:
         check_address(address, setting="base_url" if base_url else "OPENAI_BASE_URL")
         self.model = model
         self.address = mask_address(address)
-        changes = [json.dumps(dict(options.extra), sort_keys=True)] if options.extra else []
+        extra = json.dumps(dict(options.extra), sort_keys=True)  # may hold a key, so only its hash is kept
+        changes = [f"extra {hashlib.sha256(extra.encode()).hexdigest()[:16]}"] if options.extra else []
         changes += [f"without {','.join(sorted(options.omit))}"] if options.omit else []
         self.identity = " ".join([self.address, *changes])
         self._options = options

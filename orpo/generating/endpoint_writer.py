@@ -4,7 +4,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic import PrivateAttr
@@ -13,7 +13,7 @@ from orpo.command.errors import ModelError
 from orpo.generating.answers import CallFailed
 from orpo.generating.endpoint import Endpoint
 from orpo.generating.settings import ENDPOINT_PREFIX
-from orpo.generating.stored_writer import Answer, Failed, Request, StoredLLM
+from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
 from orpo.records.replies import Reply
 
 _HOPELESS_FAILURES: Final = 12
@@ -52,7 +52,7 @@ class EndpointLLM(StoredLLM):
         """Keep all but empty answers: those may be better the next time."""
         super()._keep([(key, a) for key, a in answers if isinstance(a, Reply) and a.text.strip()])
 
-    def _ask(self, requests: list[Request]) -> Iterator[list[tuple[str, Answer]]]:
+    def _ask(self, requests: list[Request]) -> Parts:
         waiting: _Waiting = queue.SimpleQueue()
         answered: _Answered = queue.SimpleQueue()
         for request in requests:

@@ -1,7 +1,7 @@
 """A model in this process as a distilabel LLM: many prompts at once, one random stream for each."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic import PrivateAttr
@@ -9,7 +9,7 @@ from pydantic import PrivateAttr
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.generation import context_length, generate_replies
 from orpo.generating.local_models import LoadedModel
-from orpo.generating.stored_writer import Answer, Failed, Request, StoredLLM
+from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
 from orpo.records.messages import Message
 
 TOO_LONG: Final = "prompt too long"
@@ -61,7 +61,7 @@ class LocalLLM(StoredLLM):
         limit = context_length(self.loaded.model)
         return None if limit is None else limit - self._run.sampling.max_new_tokens
 
-    def _ask(self, requests: list[Request]) -> Iterator[list[tuple[str, Answer]]]:
+    def _ask(self, requests: list[Request]) -> Parts:
         room = self._room()
         groups: defaultdict[tuple[int, str], list[Request]] = defaultdict(list)
         for request in requests:

@@ -84,7 +84,7 @@ class EndpointSettings:
     base_url: str | None = setting(None, "address of the endpoint, such as http://127.0.0.1:8000/v1")
     emoji_base_url: str | None = setting(None, "the same for the emoji writer alone")
     plain_base_url: str | None = setting(None, "the same for the plain writer alone")
-    request_extra: str | None = setting(None, "JSON object that goes into every request")
+    request_extra: str | None = setting(None, "JSON object that goes into every request", secret=True)
     omit: str = setting("", "fields to leave out of every request, such as seed,top_p")
     concurrency: int = setting(8, "calls at the same time")
     timeout_seconds: float = setting(120.0, "how long one whole answer may take")

@@ -2,7 +2,8 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ class Failed:
 
 
 Answer = Reply | Failed
+Parts = Generator[list[tuple[str, Answer]], None, None]
 
 
 @dataclass(frozen=True)
@@ -125,17 +127,19 @@ class StoredLLM(LLM):  # type: ignore[misc]
             found = sum(request.key in answers for request in requests)
             self._run.count(self._spec.side, found, reused=True)
         missing = {request.key: request for request in requests if request.key not in answers}
-        for part in self._ask(list(missing.values())):
-            self._keep(part)
-            answers.update(part)
-            self._run.count(self._spec.side, len(part))
+        # Closed here and now: what goes wrong while late answers are kept must not end in the garbage collector.
+        with closing(self._ask(list(missing.values()))) as parts:
+            for part in parts:
+                self._keep(part)
+                answers.update(part)
+                self._run.count(self._spec.side, len(part))
         in_order = [answers[request.key] for request in requests]
         return [
             _as_distilabel(in_order[start : start + num_generations])
             for start in range(0, len(in_order), num_generations)
         ]
 
-    def _ask(self, requests: list[Request]) -> Iterator[list[tuple[str, Answer]]]:
+    def _ask(self, requests: list[Request]) -> Parts:
         """Yield (key, answer) in parts as they come."""
         raise NotImplementedError
 

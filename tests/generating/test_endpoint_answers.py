@@ -141,7 +141,7 @@ def test_requests_have_what_was_added_and_lack_what_was_left_out(parts: ModuleTy
     options = EndpointOptions(
         timeout_seconds=20,
         retries=0,
-        extra={"chat_template_kwargs": {"enable_thinking": False}, "temperature": 1},
+        extra={"chat_template_kwargs": {"enable_thinking": False}, "temperature": 1, "api_key": "secret-in-extra"},
         omit=frozenset({"seed", "top_p", "max_tokens"}),
     )
     assert ask(parts, chat_server, options, content="Hi") == Reply("Hi", True, 0)
@@ -151,10 +151,12 @@ def test_requests_have_what_was_added_and_lack_what_was_left_out(parts: ModuleTy
         "messages": MESSAGES,
         "temperature": 1,
         "chat_template_kwargs": {"enable_thinking": False},
+        "api_key": "secret-in-extra",
     }
     plain = Endpoint("one", chat_server.url, EndpointOptions())
     changed = Endpoint("one", chat_server.url, options)
     assert plain.identity != changed.identity, "another request may get another answer"
+    assert "secret-in-extra" not in changed.identity
     plain.close()
     changed.close()
 

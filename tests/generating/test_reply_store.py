@@ -111,3 +111,26 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_was_there(tmp_path: Path) 
     with sqlite3.connect(file) as connection:
         assert connection.execute("SELECT COUNT(*) FROM replies").fetchone() == (1,)
     connection.close()
+
+
+@pytest.mark.parametrize("page", range(1, 12))
+def test_a_zeroed_page_is_damage_and_told_in_one_line(tmp_path: Path, page: int) -> None:
+    """A store with a zeroed page ended with exit 70, which hid the cause."""
+    file = tmp_path / "replies.sqlite"
+    store = ReplyStore(file)
+    keys = [f"k{number}" for number in range(300)]
+    store.add("model", [(key, Reply("x" * 100, True, 1)) for key in keys])
+    store.close()
+    content = bytearray(file.read_bytes())
+    content[page * 4096 : (page + 1) * 4096] = bytes(4096)
+    file.write_bytes(content)
+    with pytest.raises(OutputError, match=r"is damaged or no reply store .*move it away") as caught:
+        damaged = ReplyStore(file)
+        try:
+            damaged.find(keys)
+            damaged.add("model", [(f"new{number}", Reply("y", True, 1)) for number in range(50)])
+            raise AssertionError("the damage lay where nothing was read")
+        finally:
+            assert damaged.count() >= 0, "counting what is kept does not fail in its turn"
+            damaged.close()
+    assert "\n" not in str(caught.value)

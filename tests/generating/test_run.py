@@ -106,7 +106,7 @@ def test_a_tuned_model_learns_from_its_best_and_worst_replies(
         for name, weight in tuned.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.5)
-    tuned.save_pretrained(tmp_path / "adapter")
+    tuned.save_pretrained(str(tmp_path / "adapter"))
     words = ["you", "are", "fine", "the", "day", "good"]
     prompts = [f"{a} {b}" for a in words for b in words if a != b]
     pairs, result = run(

@@ -1,6 +1,7 @@
 """The writers over a real small model and a real endpoint: whole, repeatable, resumable, and never half."""
 
 import _thread
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -59,8 +60,7 @@ def easy_prompts(count: int) -> list[Prompt]:
 
 def run_with(store: ReplyStore, models: LoadedModels, **further: Any) -> WritingRun:
     settings: dict[str, Any] = {"sampling": Sampling(max_new_tokens=20), "seed": 1, "batch_size": 16}
-    options = {name: further.pop(name) for name in ("timeout_seconds", "retries") if name in further}
-    endpoint = EndpointOptions(**({"retries": 0} | options))
+    endpoint = EndpointOptions(timeout_seconds=further.pop("timeout_seconds", 120.0), retries=further.pop("retries", 0))
     return WritingRun(store=store, models=models, endpoint=endpoint, **(settings | further))
 
 
@@ -148,6 +148,17 @@ def test_a_full_disk_ends_the_run_instead_of_filling_rows_with_nothing(
     store._connection.execute("PRAGMA max_page_count = 3")
     with pytest.raises(Exception, match="no more can be written"):
         write_locally(writer_folder, embedded_prompts("train")[:60], run_with(store, models))
+
+
+def test_a_full_disk_while_late_answers_are_kept_is_still_one_error(
+    chat_server: Any, models: LoadedModels, store: ReplyStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It ended in "Exception ignored in ..." with a traceback, since the calls under way were kept by the collector."""
+    store._connection.execute("PRAGMA max_page_count = 3")
+    with pytest.raises(Exception, match="no more can be written"):
+        write_remotely(chat_server.url, embedded_prompts("train")[:200], run_with(store, models))
+    gc.collect()
+    assert "Exception ignored" not in capfd.readouterr().err
 
 
 def test_a_model_that_cannot_be_loaded_names_its_flag(
