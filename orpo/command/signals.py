@@ -66,6 +66,8 @@ def _stop(number: int, frame: "FrameType | None") -> None:
     if not _State.in_main or (_is_importing(frame) and not _State.writing):
         try:
             os.write(2, b"stopped\n")
+            if "orpo.command.locks" in sys.modules:
+                sys.modules["orpo.command.locks"].unlock_folders()
         finally:
             os._exit(code)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

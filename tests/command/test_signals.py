@@ -55,12 +55,20 @@ def test_an_import_cannot_swallow_the_signal(tmp_path: Path, number: int, code: 
     (tmp_path / "greedy.py").write_text(
         "import time\nprint('ready', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
     )
-    command = write_command(tmp_path, "sys.path.insert(0, os.path.dirname(__file__)); import greedy")
+    body = f"""
+        import pathlib
+        from orpo.command.output_folder import check_output_folder
+        check_output_folder(pathlib.Path({str(tmp_path / "out" / "data")!r}), overwrite=False)
+        sys.path.insert(0, {str(tmp_path)!r})
+        import greedy
+    """
+    command = write_command(tmp_path, body)
     process = subprocess.Popen([sys.executable, command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (code, "stopped\n")
+    assert not (tmp_path / "out").exists(), "the lock of the output folder went too"
 
 
 @pytest.mark.parametrize("form", ["raise ImportError('half') from stop", "raise ImportError('half')"])
