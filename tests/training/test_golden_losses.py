@@ -20,8 +20,8 @@ from tests.training.small_models import make_pairs, settings_from
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 LENGTHS = [(9, 7, 5), (4, 2, 6), (12, 3, 4), (3, 5, 4), (6, 11, 13), (8, 8, 2), (5, 4, 9), (7, 6, 3)]
 WAYS: dict[str, dict[str, Any]] = {
-    "orpo, 8 x 1": {"batch_size": 8},
-    "orpo, 1 x 8": {"batch_size": 1, "gradient_accumulation_steps": 8},
+    "orpo, 8 x 1": {"batch_size": 8, "beta": 0.1},
+    "orpo, 1 x 8": {"batch_size": 1, "gradient_accumulation_steps": 8, "beta": 0.1},
     "dpo, 8 x 1": {"batch_size": 8, "method": "dpo"},
 }
 LARGEST_DRIFT, MEAN_DRIFT = 1e-3, 2e-4  # relative; another version may add up in another order
