@@ -24,7 +24,7 @@ setup: $(filter .uv/bin/uv,$(UV)) ## install everything into .venv
 	@echo 'fetching uv into .uv/'
 	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
-demo: setup ## the whole loop on the embedded model: pairs, training, base and tuned side by side
+demo: setup ## the whole loop on the default model: pairs, training, base and tuned side by side
 	$(UV) run orpo/generate.py --overwrite
 	$(UV) run orpo/train.py --overwrite
 	$(UV) run orpo/inference.py --summary

@@ -73,7 +73,7 @@ class ExampleSettings:
     )
     examples_file: Path | None = setting(None, "own examples, columns prompt and reply, in place of those that ship")
     example_pairs: int | None = setting(
-        None, "make pairs of this many examples too (default: all for the default model, 0 for others)"
+        None, "make pairs of this many examples too (default: 600 for the default model, 0 for others)"
     )
 
 
@@ -256,13 +256,16 @@ class GenerateSettings:
         )
         return may_be_small or bool(count) or self.example_pair_count() != 0
 
-    def example_pair_count(self) -> int | None:
-        """Return how many examples become pairs; None for all."""
+    def example_pair_count(self) -> int:
+        """Return how many examples become pairs."""
         if self.example.example_pairs is not None:
             return self.example.example_pairs
         is_default = self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE and self.from_adapter is None
-        return None if is_default and self.prompts == EMBEDDED else 0
+        return _EXAMPLE_PAIRS if is_default and self.prompts == EMBEDDED else 0
 
+
+_EXAMPLE_PAIRS: Final = 600
+"""Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
 
 _LEAST: Final[dict[str, int]] = {
     "limit": 1,
