@@ -186,8 +186,7 @@ def _read_examples(settings: GenerateSettings) -> list[Example]:
 
 def _examples_as_written(examples: Sequence[Example], settings: GenerateSettings) -> list[WrittenPrompt]:
     """Return examples in the form of answered prompts; some of them are taken from all over the list."""
-    wanted = settings.example_pair_count()
-    count = len(examples) if wanted is None else min(wanted, len(examples))
+    count = min(settings.example_pair_count(), len(examples))
     written: list[WrittenPrompt] = []
     for example in (examples[number * len(examples) // count] for number in range(count)):
         prompt = Prompt(example.example_id, last_message(example.prompt), example.category, messages=example.prompt)
