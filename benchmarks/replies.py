@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -104,10 +105,10 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
     def theirs(kind: str, count: int) -> int:
         return by_transformers(model(kind), tokenizer, prompts[:count], sampling, arguments.batch_size)
 
-    return {
-        way: lambda count, way=way: (ours if way.startswith("ours") else theirs)(way.partition("-")[2], count)
-        for way in arguments.ways.split(",")
-    }
+    def run(way: str, count: int) -> int:
+        return (ours if way.startswith("ours") else theirs)(way.partition("-")[2], count)
+
+    return {way: partial(run, way) for way in arguments.ways.split(",")}
 
 
 def with_adapter(model: Any) -> Any:

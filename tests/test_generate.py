@@ -419,7 +419,7 @@ def test_unknown_models_are_told_before_anything_is_asked(server: Any, prompts_f
     common = ["--prompts", str(prompts_file), "--out", str(tmp_path / "pairs")]
     with pytest.raises(ModelError, match=r"^plain_model \./nowhere: there is no such folder"):
         main([*common, "--emoji-model", "openai:one", "--base-url", server.url, "--plain-model", "./nowhere"])
-    with pytest.raises(ModelError, match=r"--plain-model someone/nothing: .*Hub"):
+    with pytest.raises(ModelError, match=r"^plain_model someone/nothing: .*Hub"):
         main([*common, "--emoji-model", "openai:one", "--base-url", server.url, "--plain-model", "someone/nothing"])
     with pytest.raises(SettingsError, match="OPENAI_API_KEY is not set"):
         main([*common, "--emoji-model", "openai:one", "--plain-model", "openai:two"])

@@ -175,7 +175,7 @@ def test_prompts_come_from_the_split_that_is_named(
     flags = ["--prompts", str(tmp_path / "saved"), "--json", *SHORT]
     assert main([*flags, "--prompts-split", "dev"]) == 0
     assert json_lines(capsys.readouterr().out)[0]["prompt"] == "thank you"
-    with pytest.raises(InputError, match="it has test, dev; choose with --prompts-config and --prompts-split"):
+    with pytest.raises(InputError, match="it has test, dev; choose another configuration or split"):
         main(flags)
 
 
@@ -224,7 +224,8 @@ def test_what_is_wrong_is_one_clear_line(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "prompts"), ('{"prompt": ""}\n', "no prompt in .* 1"), ("{broken\n", "line|JSON")]
+    ("content", "message"),
+    [("", "prompts"), ('{"prompt": ""}\n', "prompt is empty in line 1"), ("{broken\n", "line|JSON")],
 )
 def test_a_wrong_prompts_file_is_named(trained: Path, tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "mine.jsonl"

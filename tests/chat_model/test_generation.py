@@ -13,7 +13,7 @@ from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.decoder import make_decoder
 from orpo.chat_model.decoding import common_beginning
 from orpo.chat_model.generation import clean_reply, generate_replies
-from orpo.chat_model.loading import resolve_reply_dtype
+from orpo.chat_model.options import resolve_reply_dtype
 from orpo.chat_model.streaming import stream_reply
 from orpo.chat_model.token_picker import TokenPicker
 from orpo.command.errors import InputError

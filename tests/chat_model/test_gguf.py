@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ SIZES = {
     "bos_token_id": None,
     "initializer_range": 0.3,
 }
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     # GGUF's name: transformers' name, and what transformers does not read from the file but from its defaults
     "llama": ("llama", {"head_dim": 8}),
     "mistral": ("mistral", {"sliding_window": None, "head_dim": 8}),
@@ -77,8 +78,9 @@ def test_a_file_answers_like_the_model_it_was_written_from(
     again = load_tokenizer(str(file))
     text = "hello you, 👍🏽 are"
     if is_gemma:
-        ids = encode_prompt(again, user_message(text))
-        assert ids[:2] == [2, SENTENCEPIECE.index("hello")] and again.decode(ids, skip_special_tokens=True) == text
+        encoded = encode_prompt(again, user_message(text))
+        assert encoded[:2] == [2, SENTENCEPIECE.index("hello")]
+        assert again.decode(encoded, skip_special_tokens=True) == text
     else:
         assert encode_prompt(again, user_message(text)) == encode_prompt(tokenizer, user_message(text))
 

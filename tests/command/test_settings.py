@@ -328,7 +328,7 @@ def test_only_classes_of_settings_count_as_settings() -> None:
 def test_an_unsupported_type_is_found_by_its_author(tmp_path: Path) -> None:
     @dataclass(kw_only=True)
     class Odd:
-        table: dict[str, int] = setting({}, "not for a flag")
+        table: dict[str, int] = setting(REQUIRED, "not for a flag")
 
     (tmp_path / "odd.yaml").write_text("table: 1\n", encoding="utf-8")
     with pytest.raises(TypeError, match="dict"):

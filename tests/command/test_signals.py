@@ -90,7 +90,8 @@ def test_a_signal_after_the_end_changes_nothing(tmp_path: Path) -> None:
 def test_a_background_job_stays_deaf_to_ctrl_c(tmp_path: Path) -> None:
     """A shell without job control starts `command &` so, and its Ctrl-C is meant for another."""
     command = write_command(tmp_path, "os.kill(os.getpid(), 2); print('alive')")
-    ignoring = "import os, signal, sys; signal.signal(2, signal.SIG_IGN); os.execv(sys.executable, sys.argv)"
+    start = "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    ignoring = f"import os, signal, sys; signal.signal(2, signal.SIG_IGN); {start}"
     done = subprocess.run([sys.executable, "-c", ignoring, command], capture_output=True, text=True, env=os.environ)
     assert (done.returncode, done.stdout) == (0, "alive\n")
 
