@@ -14,6 +14,7 @@ from orpo.records.pairs import PairKind, PreferencePair
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
 from orpo.scoring import ScoreReport, contains_emoji, get_scorer, strip_emojis
+from orpo.scoring.measures import repeats_itself
 
 _TRIES: Final = 8
 """How many worse replies are tried until the score sees the difference."""
@@ -150,6 +151,9 @@ class PairMaker:
         elif not chosen.finished:
             # Training puts an end token after the chosen reply, and must not learn to stop in mid-sentence.
             reason = "better reply cut off"
+        elif repeats_itself(chosen.text):
+            # A weak model's own words teach it to go on repeating itself (docs/experiments.md).
+            reason = "better reply repeats itself"
         if reason:
             return Dropped(reason, written.prompt, written)
         return self._as_pair(written.prompt, chosen, rejected, kind)

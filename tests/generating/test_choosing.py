@@ -45,6 +45,7 @@ def test_the_better_scored_reply_is_chosen_whoever_wrote_it() -> None:
         (reply("", 0.0, failure="HTTP 500"), reply("", 0.0), "emoji writer: HTTP 500"),
         (reply("a 🎉", 1.0), reply("", 0.0, failure="timed out"), "plain writer: timed out"),
         (reply("a 🎉", 1.0, finished=False), reply("a", 0.0), "better reply cut off"),
+        (reply("I am not sure what to do. " * 3 + "🎉", 1.0), reply("a", 0.0), "better reply repeats itself"),
         (reply("a 🎉", 0.5), reply("a", 0.3), "margin below --min-margin"),
     ],
 )
