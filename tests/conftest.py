@@ -21,12 +21,9 @@ os.environ["ORPO_CACHE"] = str(Path(__file__).resolve().parents[1] / ".pytest_ca
 
 import signal
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
-
-from tests.chat_server import ChatServer, serve_chat
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -89,13 +86,6 @@ def default_model_folder() -> Path:
     from orpo.chat_model.default_model import default_model_folder as find_default_model_folder
 
     return find_default_model_folder()
-
-
-@pytest.fixture
-def chat_server() -> Iterator[ChatServer]:
-    """Serve chat completions on 127.0.0.1, from a script that a test may replace."""
-    with serve_chat() as server:
-        yield server
 
 
 def _has_gpu() -> bool:

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from orpo.comparing.approaches import BASE, Approach, adapter_names
 from orpo.comparing.card import update_card
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
 from orpo.comparing.intervals import FEWEST_PROMPTS
-from orpo.comparing.judges import check_judge, open_judge
 from orpo.comparing.judging import Judgement, judge_sides, judgements_to_write
 from orpo.comparing.page import write_page
 from orpo.comparing.run import base_model_name, check_before_loading, collect_held_out, newest_trained_adapter
@@ -26,11 +25,13 @@ from orpo.comparing.settings import ReportSettings
 from orpo.comparing.sides import HeldOut, Side
 from orpo.records.messages import Message, last_message
 from orpo.records.prompts import OUT_OF_PLACE
+from orpo.records.replies import Sampling
 from orpo.records.shipped import Example, shipped_examples
 from orpo.scoring import contains_emoji
 
 REPORT_NAME: Final = "report.json"
 PAGE_NAME: Final = "report.html"
+_JUDGED: Final = Sampling(temperature=0.0, max_new_tokens=8)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ def run_report(settings: ReportSettings) -> Report:
     adapters = _find_adapters(settings)
     name = _shared_base(settings, adapters)
     check_before_loading(settings.base, adapters, name)
-    check_judge(settings)
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
     held_out = collect_held_out(settings.own, settings.measure, settings.count)
@@ -191,8 +191,13 @@ def _ask_all(
 def _judge(settings: ReportSettings, comparison: Comparison) -> list[Judgement]:
     if settings.judge is None or not comparison.held_out.prompts:
         return []
-    total = judgements_to_write(comparison)
-    with progress_bar("judging", total) as advance, open_judge(settings, advance) as answer:
+    judge = AnsweringModel(replace(settings.base, model=settings.judge), settings.judge, None)
+    with progress_bar("judging", judgements_to_write(comparison)) as advance:
+
+        def answer(conversations: Sequence[Sequence[Message]]) -> list[str]:
+            found = judge.answer(conversations, _JUDGED, seed=0, tuned=False, on_batch=advance)
+            return [reply.text for reply in found.replies]
+
         return judge_sides(comparison, answer)
 
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from pydantic import PrivateAttr
 
-from orpo.chat_model.endpoint.answers import CallFailed
-from orpo.chat_model.endpoint.client import Endpoint
 from orpo.command.errors import ModelError
+from orpo.generating.answers import CallFailed
+from orpo.generating.endpoint import Endpoint
 from orpo.generating.settings import ENDPOINT_PREFIX
 from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
 from orpo.records.replies import Reply

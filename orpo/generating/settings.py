@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
-from orpo.chat_model.endpoint.addresses import check_address
-from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.command.errors import SettingsError
 from orpo.command.paths import default_data_folder, resolve_user_path
 from orpo.command.safe_text import mask_address
 from orpo.command.settings import require, setting, settings_group
+from orpo.generating.addresses import check_address
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
 from orpo.records.pairs import PairKind
 from orpo.records.prompts import EMBEDDED

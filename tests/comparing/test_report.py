@@ -4,27 +4,17 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
+from orpo.command.errors import InputError, OrpoError, OutputError, SettingsError
 from orpo.comparing.report import approaches_of, example_turns
 from orpo.comparing.settings import ReportSettings
 from orpo.records.shipped import shipped_examples
 from orpo.report import main
 from orpo.scoring import contains_emoji
-from tests.chat_server import Answer, ChatServer
 
-pytestmark = pytest.mark.usefixtures("no_key")
 SHORT = ["--max-new-tokens", "6", "--device", "cpu", "--measure", "prompts"]
-
-
-@pytest.fixture
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have a key."""
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -80,47 +70,15 @@ def test_without_an_adapter_prompting_alone_is_compared(
         (["--best-of", "1"], SettingsError, "--best-of 1: must be 0"),
         (["--best-of", "2", "--temperature", "0"], SettingsError, "--best-of needs replies that differ"),
         (["--seeds", "0"], SettingsError, "--seeds 0: must be at least 1"),
-        (["--base-url", "http://me:pw@a/v1"], SettingsError, r"--base-url http://\*\*\*@a/v1: is for a judge"),
-        (["--judge", "openai:m", "--base-url", "ftp://a"], SettingsError, "--base-url ftp://a: must begin with http"),
-        (["--judge", "./nowhere"], ModelError, r"--judge \./nowhere: there is no such"),
-        (["--judge", "openai:m"], SettingsError, "openai:m: the environment variable OPENAI_API_KEY is not set"),
         (["--measure", "nothing"], SettingsError, "--measure: 'nothing' is not one of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_one_clear_line(
-    arguments: list[str], error: type[OrpoError], message: str, request: pytest.FixtureRequest
-) -> None:
-    if "--judge" in arguments or "--base-url" in arguments:  # checked after the adapters, before any is loaded
-        request.getfixturevalue("trained")
+def test_what_is_wrong_is_one_clear_line(arguments: list[str], error: type[OrpoError], message: str) -> None:
     with pytest.raises(error) as caught:
         main(arguments)
     said = caught.value.for_command()
     assert re.search(message, said) and "\n" not in said
-
-
-def test_a_judge_behind_an_endpoint(
-    model_folder: Path, tmp_path: Path, chat_server: ChatServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each pair is asked twice, over HTTP; a refused key is one line."""
-    out = tmp_path / "report"
-    flags = ["--model", str(model_folder), "--prompting", "--count", "3", "--out", str(out), *SHORT]
-    flags += ["--judge", "openai:judge", "--base-url", chat_server.url]
-    seen: list[str] = []
-
-    def judge(request: dict[str, Any], number: int) -> Answer:
-        seen.append(request["messages"][-1]["content"])
-        return Answer("A" if len(seen) <= 3 else "B")
-
-    chat_server.script = judge
-    assert main(flags) == 0
-    [found] = json.loads((out / "report.json").read_text(encoding="utf-8"))["judgements"]
-    assert found["wins"] + found["losses"] + found["ties"] == 3 and len(seen) == 6
-    assert all("Reply A:" in question and "Reply B:" in question for question in seen)
-    assert "agrees with the score" in capsys.readouterr().out
-    chat_server.script = lambda request, number: Answer(status=401, body=b'{"error": {"message": "no"}}')
-    with pytest.raises(ModelError, match="refuses the key"):
-        main([*flags, "--overwrite"])
 
 
 def test_adapters_of_different_base_models_are_refused(trained: Path, adapter_folder: Path, tmp_path: Path) -> None:

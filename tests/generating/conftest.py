@@ -1,8 +1,10 @@
 """A scripted endpoint and a small writer for the tests of this folder."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,12 @@ def parts() -> ModuleType:
     sys.modules["writing_parts"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def chat_server(parts: ModuleType) -> Iterator[Any]:
+    with parts.serve_chat() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

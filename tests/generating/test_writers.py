@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.chat_model.generation import generate_replies
 from orpo.command.errors import ModelError
 from orpo.generating.choosing import WrittenPrompt
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.reply_store import ReplyStore
 from orpo.generating.run import score_replies

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from orpo.chat_model.endpoint.addresses import KEY_VARIABLE, check_address, check_key
-from orpo.chat_model.endpoint.answers import CallFailed, read_answer, read_reason
-from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.command.errors import ModelError, SettingsError
 from orpo.command.safe_text import mask_address, mask_text, printable
+from orpo.generating.addresses import KEY_VARIABLE, check_address, check_key
+from orpo.generating.answers import CallFailed, read_answer, read_reason
+from orpo.generating.endpoint_options import EndpointOptions
 from orpo.records.messages import Message
 from orpo.records.replies import Reply, Sampling
 
@@ -132,7 +132,7 @@ class Endpoint:
 def _make_client(key: str, address: str, options: EndpointOptions) -> "openai.OpenAI":
     import openai
 
-    from orpo.chat_model.endpoint.limited_transport import make_http_client
+    from orpo.generating.limited_transport import make_http_client
 
     parts = urlsplit(address)
     return openai.OpenAI(

@@ -1,1 +1,0 @@
-"""An OpenAI-compatible endpoint as a chat model: addresses, options, one call and its failures. No torch."""
