@@ -90,7 +90,12 @@ def measures_of(sides: "Sequence[Figures]") -> list[Measure]:
                 for key in names
             ]
     parts = [key for side in sides[:1] for key in side.figures if key.startswith(PART)]
-    return listed + [Measure(key, f"  {key.removeprefix(PART)}", "mean", "higher", is_main=False) for key in parts]
+    return listed + [_part_measure(key) for key in parts]
+
+
+def _part_measure(key: str) -> Measure:
+    """Return a part of the score; no direction is better, since it is 1 for every reply that has no emoji to judge."""
+    return Measure(key, f"  {key.removeprefix(PART)}", "mean", is_main=False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def figures_of(side: Side, held_out: HeldOut, base: Side | None = None, compared
     figures = {}
     kinds = {measure.key: measure for measure in MEASURES}
     for key, counted in tallies.items():
-        measure = kinds.get(key) or kinds["out_of_place" if key.startswith(CATEGORY) else "score"]
+        measure = kinds.get(key) or (kinds["out_of_place"] if key.startswith(CATEGORY) else _part_measure(key))
         figure = _figure(measure, counted, compared.tallies.get(key) if compared else None)
         if figure is not None:
             figures[key] = figure

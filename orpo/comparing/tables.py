@@ -51,9 +51,9 @@ def print_summary(comparison: Comparison, *, console: Console | None = None) -> 
     table = Table()
     table.add_column("measure", no_wrap=True)
     for number, side in enumerate(comparison.sides):
-        table.add_column(side.name, justify="right")
+        table.add_column(side.name, justify="right", overflow="fold")
         if number:
-            table.add_column("difference", justify="right")
+            table.add_column("difference", justify="right", overflow="fold")
     for measure in comparison.measures:
         cells = []
         for number, figures in enumerate(comparison.figures):

@@ -83,6 +83,7 @@ def test_the_whole_comparison_says_what_is_better() -> None:
     assert {key: said[key] for key in ("in_place", "out_of_place", "right")} == dict.fromkeys(
         ("in_place", "out_of_place", "right"), "better"
     )
+    assert not any(key.startswith("score/") for key in said), "a part is 1 where there is no emoji to judge"
     assert said["obeys_asks"] == "too few prompts" and said["perplexity"] == "too few prompts"
     assert value(base, "perplexity") == pytest.approx(math.exp(1.5))
     difference = tuned.figures["perplexity"].difference
