@@ -69,7 +69,7 @@ def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: d
     )
     names = [side.name for side in comparison.sides]
     return environment.get_template(_TEMPLATE).render(
-        model=facts["model"],
+        model=_shown_model(facts["model"]),
         names=names,
         colours=[COLOURS[number % len(COLOURS)] for number in range(len(names))],
         sentences=[
@@ -96,6 +96,11 @@ def mark_emojis(text: str) -> Markup:
         parts += [escape(safe[position : span.start]), Markup("<mark>{}</mark>").format(span.text)]
         position = span.end
     return Markup("").join([*parts, escape(safe[position:])])
+
+
+def _shown_model(name: str) -> str:
+    """Return a model's name without the folders of this machine, since a page may be passed on."""
+    return Path(name).name if Path(name).expanduser().exists() else name
 
 
 def _table(comparison: Comparison, measures: Sequence[Measure]) -> list[tuple[str, list[Cell]]]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from orpo.chat_model.adapters import adapter_base_name
+from orpo.chat_model.loading import locate_model
 from orpo.command.display import console_err, progress_bar
-from orpo.command.errors import InputError
+from orpo.command.errors import InputError, setting_named
 from orpo.command.output_folder import check_output_folder, new_folder, write_whole
 from orpo.command.paths import newest_adapter, resolve_user_path
 from orpo.command.run_record import RunRecord, as_json_value, fingerprint_rows, read_run_record
@@ -57,6 +58,9 @@ def run_report(settings: ReportSettings) -> Report:
     adapters = _find_adapters(settings)
     name = _shared_base(settings, adapters)
     check_before_loading(settings.base, adapters, name)
+    if settings.judge is not None:
+        with setting_named("judge", instead_of="model"):
+            locate_model(settings.judge)
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
     held_out = collect_held_out(settings.own, settings.measure, settings.count)
@@ -195,10 +199,17 @@ def _judge(settings: ReportSettings, comparison: Comparison) -> list[Judgement]:
     with progress_bar("judging", judgements_to_write(comparison)) as advance:
 
         def answer(conversations: Sequence[Sequence[Message]]) -> list[str]:
-            found = judge.answer(conversations, _JUDGED, seed=0, tuned=False, on_batch=advance)
-            return [reply.text for reply in found.replies]
+            replies = judge.answer(conversations, _JUDGED, seed=0, tuned=False, on_batch=advance).replies
+            return [reply.text for reply in replies]
 
-        return judge_sides(comparison, answer)
+        found = judge_sides(comparison, answer)
+    if found and not any(judgement.wins or judgement.losses for judgement in found):
+        console_err.print(
+            "the judge said the same of no pair in both orders: it goes by the place, not by the reply; name a "
+            "stronger one",
+            soft_wrap=True,
+        )
+    return found
 
 
 def _write(settings: ReportSettings, report: Report, record: RunRecord) -> None:

@@ -188,6 +188,8 @@ def notes(comparison: Comparison) -> list[str]:
         said.append(f"▲ better, ▼ worse than {base}: the interval of the difference, prompt by prompt, does not hold 0")
     if any(key.startswith(PART) for key in comparison.figures[0].figures):
         said.append("a part of the score is 1.00 where there is no emoji to judge")
+    if len(comparison.sides) > 1:
+        said.append("seconds are those of the run that wrote the replies; another load of the machine changes them")
     return said
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orpo.command.errors import InputError, OrpoError, OutputError, SettingsError
+from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
 from orpo.comparing.report import approaches_of, example_turns
 from orpo.comparing.settings import ReportSettings
 from orpo.records.shipped import shipped_examples
@@ -46,6 +46,7 @@ def test_every_approach_answers_the_same_prompts(
     assert f"{second_adapter} holds no run.json" in shown.err and "5 prompts are few: intervals are wide" in shown.err
     assert [found["name"] for found in content["judgements"]] == names[1:]
     assert "emoji where in place" in shown.out and str(out / "report.html") in shown.out
+    assert "it goes by the place, not by the reply" in shown.err, "a random model says no letter"
     card = (trained / "README.md").read_text(encoding="utf-8")
     assert card.count("## Beside the base model") == 1 and "| emoji where in place |" in card
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
@@ -70,11 +71,16 @@ def test_without_an_adapter_prompting_alone_is_compared(
         (["--best-of", "1"], SettingsError, "--best-of 1: must be 0"),
         (["--best-of", "2", "--temperature", "0"], SettingsError, "--best-of needs replies that differ"),
         (["--seeds", "0"], SettingsError, "--seeds 0: must be at least 1"),
+        (["--judge", "./nowhere"], ModelError, r"--judge \./nowhere: there is no such"),
         (["--measure", "nothing"], SettingsError, "--measure: 'nothing' is not one of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_one_clear_line(arguments: list[str], error: type[OrpoError], message: str) -> None:
+def test_what_is_wrong_is_one_clear_line(
+    arguments: list[str], error: type[OrpoError], message: str, request: pytest.FixtureRequest
+) -> None:
+    if "--judge" in arguments:  # checked after the adapters, before any is loaded
+        request.getfixturevalue("trained")
     with pytest.raises(error) as caught:
         main(arguments)
     said = caught.value.for_command()
