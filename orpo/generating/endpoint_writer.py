@@ -13,7 +13,7 @@ from orpo.command.errors import ModelError
 from orpo.generating.answers import CallFailed
 from orpo.generating.endpoint import Endpoint
 from orpo.generating.settings import ENDPOINT_PREFIX
-from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
+from orpo.generating.stored_writer import THREAD_NAMES, Answer, Failed, Parts, Request, StoredLLM
 from orpo.records.replies import Reply
 
 _HOPELESS_FAILURES: Final = 12
@@ -59,8 +59,10 @@ class EndpointLLM(StoredLLM):
             waiting.put(request)
         # Daemons: Ctrl-C must not wait for the slowest call.
         workers = [
-            threading.Thread(target=self._work, args=(waiting, answered), daemon=True)
-            for _ in range(min(self._run.concurrency, len(requests)))
+            threading.Thread(
+                target=self._work, args=(waiting, answered), daemon=True, name=f"{THREAD_NAMES} call {number}"
+            )
+            for number in range(min(self._run.concurrency, len(requests)))
         ]
         for worker in workers:
             worker.start()

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from distilabel.models.llms import LLM
 from pydantic import PrivateAttr
@@ -17,6 +17,9 @@ from orpo.generating.reply_store import ReplyStore, reply_key
 from orpo.generating.settings import WriterSpec
 from orpo.records.messages import Message, system_message, with_system
 from orpo.records.replies import Reply, Sampling
+
+THREAD_NAMES: Final = "orpo.generating"
+"""What the names of a run's threads begin with; libraries start threads of their own beside them."""
 
 
 @dataclass(frozen=True)

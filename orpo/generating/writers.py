@@ -16,7 +16,7 @@ from distilabel.steps.tasks import TextGeneration
 from orpo.generating.endpoint_writer import EndpointLLM
 from orpo.generating.local_writer import LocalLLM
 from orpo.generating.settings import Side, WriterSpec
-from orpo.generating.stored_writer import Answer, Failed, StoredLLM, WritingRun
+from orpo.generating.stored_writer import THREAD_NAMES, Answer, Failed, StoredLLM, WritingRun
 from orpo.records.messages import Message
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
@@ -61,7 +61,11 @@ def write_replies(
             problems.append(problem)
             run.stop.set()  # the other writer need not go on
 
-    threads = [threading.Thread(target=write, args=(spec,), daemon=True) for spec in writers if not spec.is_derived]
+    threads = [
+        threading.Thread(target=write, args=(spec,), daemon=True, name=f"{THREAD_NAMES} {spec.side} writer")
+        for spec in writers
+        if not spec.is_derived
+    ]
     with _quiet_distilabel():
         _run_all(threads, run)
     if problems:
