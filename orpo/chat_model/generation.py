@@ -34,13 +34,45 @@ def generate_replies(
     sampling: Sampling,
     *,
     seed: int,
-    batch_size: int = 16,
-    examples: int = 0,
+    batch_size: int = 64,
     dtype: torch.dtype | None = None,
     on_batch: Callable[[int], None] | None = None,
-    on_step: Callable[[], None] | None = None,
 ) -> list[Reply]:
-    """Answer every conversation, in the order given.
+    """Answer every conversation, in the order given; `iterate_replies` says how.
+
+    Args:
+        model: A causal language model, with or without a PEFT adapter.
+        tokenizer: Its tokenizer, with a chat template.
+        conversations: Lists of messages, each ending where the assistant is to answer.
+        sampling: How tokens are picked.
+        seed: With the conversation it decides the reply.
+        batch_size: Conversations at once; it changes the speed, not the replies.
+        dtype: The number format to compute in; the model's own if None.
+        on_batch: Called with how many replies are done since the last call, for progress bars.
+    """
+    replies: list[Reply | None] = [None] * len(conversations)
+    for row, reply in iterate_replies(
+        model, tokenizer, conversations, sampling, seed=seed, batch_size=batch_size, dtype=dtype
+    ):
+        replies[row] = reply
+        if on_batch is not None:
+            on_batch(1)
+    return [reply for reply in replies if reply is not None]
+
+
+def iterate_replies(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    sampling: Sampling,
+    *,
+    seed: int,
+    batch_size: int = 64,
+    examples: int = 0,
+    dtype: torch.dtype | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> Iterator[tuple[int, Reply]]:
+    """Yield (place among the conversations, reply) as each reply ends; the next conversation takes its place.
 
     The same conversation given twice in one call gets two different replies (unless greedy).
 
@@ -54,20 +86,15 @@ def generate_replies(
         examples: How many messages all conversations begin with, today and whenever these replies are to be had again;
             they are read and kept once. Only the speed changes, but for the last bit of rounding.
         dtype: The number format to compute in; the model's own if None.
-        on_batch: Called with how many replies are done since the last call, for progress bars.
         on_step: Called before each pass through the model; it may raise to stop.
     """
     prompts = [encode_prompt(tokenizer, messages) for messages in conversations]
     check_context(model, prompts, sampling.max_new_tokens)
     end_ids = reply_end_ids(model, tokenizer)
-    replies: list[Reply | None] = [None] * len(prompts)
     common = _common_tokens(tokenizer, conversations[0][:examples], prompts) if examples and prompts else 0
     request = _Request(prompts, TokenPicker(sampling, row_keys(prompts), seed), end_ids, batch_size, common, on_step)
     for row, ids in _finished_rows(model, tokenizer, request, dtype):
-        replies[row] = as_reply(tokenizer, ids, end_ids)
-        if on_batch is not None:
-            on_batch(1)
-    return [reply for reply in replies if reply is not None]
+        yield row, as_reply(tokenizer, ids, end_ids)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class BaseModelSettings:
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     dtype: str = setting("auto", "number format of the weights", choices=["auto", "float32", "bfloat16", "float16"])
-    batch_size: int = setting(16, "prompts at once; changes the speed, not the replies")
+    batch_size: int = setting(64, "prompts at once; changes the speed, not the replies")
     reuse_replies: bool = setting(True, "take replies that an earlier run kept in the cache, where nothing has changed")
 
     def __post_init__(self) -> None:

@@ -7,9 +7,9 @@ from typing import Final
 from pydantic import PrivateAttr
 
 from orpo.chat_model.chat_template import encode_prompt
-from orpo.chat_model.generation import context_length, generate_replies
+from orpo.chat_model.generation import context_length, iterate_replies
 from orpo.generating.local_models import LoadedModel
-from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
+from orpo.generating.stored_writer import Failed, Parts, Request, StoredLLM
 from orpo.records.messages import Message
 
 TOO_LONG: Final = "prompt too long"
@@ -70,20 +70,20 @@ class LocalLLM(StoredLLM):
             else:
                 yield [(request.key, Failed(TOO_LONG))]
         for group in groups.values():
-            for start in range(0, len(group), self._run.batch_size):
-                yield self._generate(group[start : start + self._run.batch_size])
+            yield from self._generate(group)
 
     def _beginning(self, request: Request) -> str:
         """Return what a prompt shares with others, its fixed examples, so that the model reads them once."""
         is_shared = self._run.examples is not None and self._run.examples.are_fixed
         return repr(request.messages[:-1]) if is_shared else ""
 
-    def _generate(self, requests: list[Request]) -> list[tuple[str, Answer]]:
+    def _generate(self, requests: list[Request]) -> Parts:
+        """Yield each reply as it ends, when a waiting prompt takes its place in the batch."""
         run, loaded = self._run, self.loaded
-        # One batch at a time for each model: two at once would need twice the memory and no less time.
+        # One writer at a time for each model: two at once would need twice the memory and no less time.
         with loaded.lock:
             run.check_stop()
-            replies = generate_replies(
+            replies = iterate_replies(
                 loaded.model,
                 loaded.tokenizer,
                 [request.messages for request in requests],
@@ -93,4 +93,5 @@ class LocalLLM(StoredLLM):
                 examples=len(requests[0].messages) - 1 if self._beginning(requests[0]) else 0,
                 on_step=run.check_stop,  # a stop waits for a token, not for a batch
             )
-        return [(request.key, reply) for request, reply in zip(requests, replies, strict=True)]
+            for number, reply in replies:
+                yield [(requests[number].key, reply)]

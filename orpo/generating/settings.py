@@ -123,7 +123,7 @@ class SamplingSettings:
 class LocalModelSettings:
     """How models on this machine run."""
 
-    batch_size: int = setting(50, "prompts answered at once")
+    batch_size: int = setting(64, "prompts answered at once")
     device: str = setting("auto", "auto, cpu, cuda or mps")
     dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
     chat_template: Path | None = setting(None, "Jinja file that replaces the models' chat template")

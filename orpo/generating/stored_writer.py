@@ -62,7 +62,7 @@ class WritingRun:
     sampling: Sampling
     seed: int
     candidates: int = 1
-    batch_size: int = 50
+    batch_size: int = 64
     concurrency: int = 8
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     reuse: bool = True

@@ -1,5 +1,6 @@
 """Replies do not depend on their batch, end where the model ends them, and come out clean."""
 
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -12,13 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MambaFor
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.decoder import make_decoder
 from orpo.chat_model.decoding import common_beginning
-from orpo.chat_model.generation import clean_reply, generate_replies
+from orpo.chat_model.generation import clean_reply, generate_replies, iterate_replies
 from orpo.chat_model.options import resolve_reply_dtype
 from orpo.chat_model.streaming import stream_reply
 from orpo.chat_model.token_picker import TokenPicker
 from orpo.command.errors import InputError
 from orpo.records.messages import user_message, with_system
-from orpo.records.replies import Sampling
+from orpo.records.replies import Reply, Sampling
 
 TEXTS = ["hi", "how are you today", "hi", "good news", "tell me the whole story of the cat and the dog " * 2, "x"]
 CONVERSATIONS = [user_message(text) for text in TEXTS]
@@ -42,6 +43,11 @@ def test_a_reply_is_the_same_alone_and_among_others_and_in_any_order(random_mode
     assert found == [wanted[row] for row in shuffled]
 
 
+def in_order(replies: Iterable[tuple[int, Reply]]) -> list[Reply]:
+    """Return replies in the order of their conversations."""
+    return [reply for _, reply in sorted(replies, key=lambda pair: pair[0])]
+
+
 @pytest.mark.skipif(
     resolve_reply_dtype("auto", torch.device("cpu")) != torch.bfloat16, reason="no fast bfloat16 on this processor"
 )
@@ -56,10 +62,11 @@ def test_in_bfloat16_too_a_reply_does_not_depend_on_the_batch(
     sampling = Sampling(temperature=0.9, max_new_tokens=20)
 
     def answer(conversations: list[Any], batch_size: int) -> list[Any]:
-        return generate_replies(
+        replies = iterate_replies(
             model, tokenizer, conversations, sampling, seed=5, batch_size=batch_size, examples=examples,
             dtype=torch.bfloat16,
         )  # fmt: skip
+        return in_order(replies)
 
     wanted = answer(conversations, 18)
     assert answer(conversations, 7) == wanted and answer(conversations[:5], 2) == wanted[:5]
@@ -70,8 +77,8 @@ def test_examples_that_are_read_once_change_no_reply(random_model: Any, tokenize
     opening = [{"role": "user", "content": "hello " * 20}, {"role": "assistant", "content": "good " * 10}]
     conversations = [[*opening, *messages] for messages in CONVERSATIONS]
     wanted = generate_replies(random_model, tokenizer, conversations, SAMPLING, seed=5, batch_size=4)
-    found = generate_replies(random_model, tokenizer, conversations, SAMPLING, seed=5, batch_size=4, examples=2)
-    assert found == wanted
+    replies = iterate_replies(random_model, tokenizer, conversations, SAMPLING, seed=5, batch_size=4, examples=2)
+    assert in_order(replies) == wanted
 
 
 def test_greedy_replies_are_transformers_own(random_model: Any, tokenizer: Any) -> None:
@@ -249,9 +256,10 @@ def test_an_architecture_that_the_loop_cannot_drive_falls_back_to_transformers(t
     model = MambaForCausalLM(config).eval()
     assert make_decoder(model) is None
     steps: list[int] = []
-    replies = generate_replies(
+    found = iterate_replies(
         model, tokenizer, CONVERSATIONS[:2], SAMPLING, seed=1, batch_size=1, on_step=lambda: steps.append(1)
     )
+    replies = in_order(found)
     assert len(replies) == 2 and len(steps) >= 2
     assert "".join(stream_reply(model, tokenizer, CONVERSATIONS[0], SAMPLING, seed=1)) == replies[0].text
 
@@ -288,7 +296,7 @@ def test_a_callback_before_each_pass_can_stop_the_replies(random_model: Any, tok
             raise Stop
 
     with pytest.raises(Stop):
-        generate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=0, on_step=stop)
+        list(iterate_replies(random_model, tokenizer, CONVERSATIONS, SAMPLING, seed=0, on_step=stop))
     assert len(calls) == 4
 
 
