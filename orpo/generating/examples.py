@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from orpo.command.errors import InputError
 from orpo.command.safe_text import printable
-from orpo.generating.situations import find_situation
+from orpo.generating.situations import seen_situation
 from orpo.records.messages import Message, last_message, system_message, user_message
 from orpo.records.read_rows import read_rows
 from orpo.records.rows import BadRow, raise_for_bad_rows
@@ -66,7 +66,7 @@ class ExampleTurns:
     def before(self, messages: Sequence[Message], count: int, *, with_emojis: bool) -> list[Message]:
         """Return `count` examples as turns of a conversation, the nearest last."""
         prompt = last_message(messages)
-        situation = find_situation(self._scorer, "", prompt, system_message(messages))
+        situation = seen_situation(self._scorer, "", prompt, system_message(messages))
         pool = self._out_of_place if situation == "out of place" else self._in_place
         chosen = pool.nearest(prompt, count)[::-1] if not self.are_fixed else pool.spread(count)
         turns: list[Message] = []

@@ -1,7 +1,8 @@
 """What the pairs of one data set teach, in which shares.
 
 Where emojis are in place, the kind of a pair is drawn by these shares from the seed and the prompt's id, so that it
-stays the same whatever other prompts there are. Restraint and obedience follow the prompts themselves.
+stays the same whatever other prompts there are. Restraint follows the prompts themselves, and so does obedience where
+a prompt holds a wish; where obedience is drawn, a wish is put to the prompt.
 """
 
 import hashlib
@@ -12,8 +13,14 @@ from typing import Final
 from orpo.command.errors import SettingsError
 from orpo.records.pairs import PairKind
 
-DRAWN_KINDS: Final[tuple[PairKind, ...]] = ("presence", "fit", "excess", "place")
-DEFAULT_MIX: Final[dict[PairKind, float]] = {"presence": 0.5, "fit": 0.3, "excess": 0.1, "place": 0.1}
+DRAWN_KINDS: Final[tuple[PairKind, ...]] = ("presence", "fit", "excess", "place", "obedience")
+DEFAULT_MIX: Final[dict[PairKind, float]] = {
+    "presence": 0.25,
+    "fit": 0.25,
+    "excess": 0.1,
+    "place": 0.05,
+    "obedience": 0.35,
+}
 
 
 def shown_mix(shares: dict[PairKind, float]) -> str:
@@ -41,10 +48,10 @@ def parse_mix(text: str) -> dict[PairKind, float]:
     return {kind: share / total for kind, share in shares.items()}
 
 
-def draw_kind(mix: Mapping[PairKind, float], rng: random.Random) -> PairKind:
-    """Return one kind by the shares."""
+def drawn_kind(mix: Mapping[PairKind, float], seed: int, prompt_id: str) -> PairKind:
+    """Return what the pair of a prompt teaches, drawn by the shares."""
     kinds = list(mix)
-    return rng.choices(kinds, [mix[kind] for kind in kinds])[0]
+    return stream(seed, prompt_id, "kind").choices(kinds, [mix[kind] for kind in kinds])[0]
 
 
 def stream(seed: int, prompt_id: str, purpose: str) -> random.Random:

@@ -1,9 +1,11 @@
-"""Replies made of another writer's: emojis placed into it by the score, or stripped from it."""
+"""Replies made of others: emojis placed by the score, or stripped."""
 
 import random
 
-from orpo.generating.situations import find_situation
-from orpo.scoring import get_scorer, place_emojis, strip_emojis
+from orpo.generating.situations import find_situation, score_reply
+from orpo.records.messages import last_message
+from orpo.records.prompts import Prompt
+from orpo.scoring import place_emojis, strip_emojis
 
 _COUNTS = {1: 0.65, 2: 0.3, 3: 0.05}
 """How often a reply gets this many emojis, as people who use them well do."""
@@ -12,16 +14,16 @@ _WORSE_FOR_MORE = 0.1
 """How much less a reply may score for having more than one emoji."""
 
 
-def place(reply: str, prompt: str, system: str, *, scorer: str, rng: random.Random) -> str:
-    """Return the reply with fitting emojis, as many as drawn unless one is much better; as it is in grief."""
-    plain = strip_emojis(reply).strip()
-    if find_situation(scorer, plain, prompt, system) in ("out of place", "forbidden"):
+def place(reply: str, prompt: Prompt, *, scorer: str, rng: random.Random) -> str:
+    """Return the reply with fitting emojis, as many as drawn unless one is much better; without any in grief."""
+    plain = strip(reply)
+    if find_situation(prompt, plain, scorer) in ("out of place", "forbidden"):
         return plain
-    judge = get_scorer(scorer)
-    one = place_emojis(plain, prompt, 1)
-    least = judge.score(one, prompt, system=system) - _WORSE_FOR_MORE
-    drawn = place_emojis(plain, prompt, rng.choices(list(_COUNTS), list(_COUNTS.values()))[0])
-    return drawn if judge.score(drawn, prompt, system=system) >= least else one
+    said = last_message(prompt.conversation())
+    one = place_emojis(plain, said, 1)
+    least = score_reply(prompt, one, scorer).score - _WORSE_FOR_MORE
+    drawn = place_emojis(plain, said, rng.choices(list(_COUNTS), list(_COUNTS.values()))[0])
+    return drawn if score_reply(prompt, drawn, scorer).score >= least else one
 
 
 def strip(reply: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from orpo.generating.choosing import Dropped, WrittenPrompt
+from orpo.generating.written import Dropped, WrittenPrompt
 from orpo.records.pairs import PAIR_KINDS, PreferencePair
 from orpo.scoring.measures import measure_replies
 

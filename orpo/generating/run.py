@@ -13,30 +13,25 @@ from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.run_record import RunRecord, fingerprint_rows
 from orpo.command.safe_text import printable
 from orpo.generating.card import make_card
-from orpo.generating.choosing import (
-    Dropped,
-    PairMaker,
-    WrittenPrompt,
-    WrittenReply,
-    best_reply,
-    worst_reply,
-)
+from orpo.generating.choosing import PairMaker
+from orpo.generating.correcting import better_and_worse
 from orpo.generating.examples import ExampleTurns, read_examples
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.mix import stream
+from orpo.generating.obedience import put_wishes
 from orpo.generating.placing import place, strip
 from orpo.generating.reply_store import STORE_NAME, ReplyStore
 from orpo.generating.result import GenerationResult, count_kinds, count_reasons, measure_sides, spread
 from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
-from orpo.generating.situations import is_restrained
+from orpo.generating.situations import score_reply
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies
-from orpo.records.messages import last_message, system_message
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply
+from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair, write_pairs
-from orpo.records.prompts import EMBEDDED, Prompt, read_prompts
+from orpo.records.prompts import EMBEDDED, GRAVE, Prompt, read_prompts
 from orpo.records.replies import Reply
 from orpo.records.shipped import Example, shipped_examples
-from orpo.scoring import get_scorer
 
 
 def generate(settings: GenerateSettings) -> GenerationResult:
@@ -53,7 +48,9 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
         answers = write_replies(prompts, writers, run)
-    written = score_replies(prompts, writers, answers, scorer=settings.scorer, seed=settings.seed)
+    written = score_replies(
+        prompts, writers, answers, scorer=settings.scorer, seed=settings.seed, min_margin=settings.min_margin
+    )
     written_examples = _examples_as_written(examples, settings)
     pairs = _make_pairs(written, written_examples, settings, dropped)
     record.metrics = {
@@ -89,7 +86,15 @@ def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropp
         console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
     # Every training prompt of the shipped set is meant; its held-out ones are not a loss to tell of.
     held_out = [] if settings.prompts == EMBEDDED else [Dropped("held out", prompt) for prompt in found.held_out]
-    return found.prompts, held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
+    dropped = held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
+    prompts = found.prompts
+    if settings.from_adapter is not None:
+        return put_wishes(prompts, settings.shares(), settings.seed, settings.scorer), dropped
+    if settings.prompts == EMBEDDED and settings.example_pair_count() > 0:
+        # What a small model says to somebody in grief is not to be learnt; the examples hold good answers.
+        dropped += [Dropped("left to the examples", prompt) for prompt in prompts if prompt.category in GRAVE]
+        prompts = [prompt for prompt in prompts if prompt.category not in GRAVE]
+    return prompts, dropped
 
 
 def score_replies(
@@ -99,6 +104,7 @@ def score_replies(
     *,
     scorer: str,
     seed: int = 0,
+    min_margin: float = 0.0,
 ) -> list[WrittenPrompt]:
     """Score what was written, derive what is placed or stripped, and pick the best of each writer's candidates."""
     written: list[WrittenPrompt] = []
@@ -114,15 +120,16 @@ def score_replies(
             if spec.is_derived:
                 source = sides["plain" if spec.side == "emoji" else "emoji"]
                 sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed) for reply in source]
-        restrained = is_restrained(prompt.category, scorer)
-        written.append(WrittenPrompt(prompt, *_pick(sides, writers), is_restrained=restrained))
+        if "tuned" in sides:
+            chosen = better_and_worse(prompt, sides["tuned"], scorer=scorer, seed=seed, min_margin=min_margin)
+        else:
+            chosen = _pick(sides, writers)
+        written.append(WrittenPrompt(prompt, *chosen))
     return written
 
 
 def _pick(sides: Mapping[str, list[WrittenReply]], writers: Sequence[WriterSpec]) -> tuple[WrittenReply, WrittenReply]:
     """Return the best candidate of each writer; a derived reply stays with its twin."""
-    if "tuned" in sides:
-        return best_reply(sides["tuned"]), worst_reply(sides["tuned"])
     best = best_reply(sides["emoji"])
     if any(spec.is_derived for spec in writers):
         return best, sides["plain"][next(n for n, reply in enumerate(sides["emoji"]) if reply is best)]
@@ -131,18 +138,14 @@ def _pick(sides: Mapping[str, list[WrittenReply]], writers: Sequence[WriterSpec]
 
 def _scored(prompt: Prompt, answer: Answer, writer: str, model: str, scorer: str) -> WrittenReply:
     reply, failure = (Reply("", False, 0), answer.reason) if isinstance(answer, Failed) else (answer, "")
-    messages = prompt.conversation()
-    report = get_scorer(scorer).explain(reply.text, last_message(messages), system=system_message(messages))
-    return WrittenReply(reply, report, writer, model, failure)
+    return WrittenReply(reply, score_reply(prompt, reply.text, scorer), writer, model, failure)
 
 
 def _derived(prompt: Prompt, source: WrittenReply, how: str, scorer: str, seed: int) -> WrittenReply:
     if source.failure or not source.text.strip():
         return source
-    messages = prompt.conversation()
-    if how == PLACE and not is_restrained(prompt.category, scorer):
-        rng = stream(seed, prompt.prompt_id, PLACE)
-        text = place(source.text, last_message(messages), system_message(messages), scorer=scorer, rng=rng)
+    if how == PLACE:
+        text = place(source.text, prompt, scorer=scorer, rng=stream(seed, prompt.prompt_id, PLACE))
     else:
         text = strip(source.text)
     reply = Reply(text, source.reply.finished, source.reply.tokens)

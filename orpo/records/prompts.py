@@ -26,6 +26,9 @@ TRAIN: Final = "train"
 OUT_OF_PLACE: Final = frozenset({"code", "json", "formal", "legal", "grief", "grave_illness", "violence", "crisis"})
 """Categories of the embedded prompts where an emoji has no place in the reply."""
 
+GRAVE: Final = frozenset({"grief", "grave_illness", "violence", "crisis"})
+"""Those where a bad answer hurts."""
+
 PROMPTS_FILE: Final = Path(__file__).with_name("prompts.jsonl")
 
 

@@ -5,11 +5,13 @@ this.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from orpo.records.messages import Message
+from orpo.records.messages import Message, last_message, user_message, with_system
 
 ASKS: Final = "asks"
 FORBIDS: Final = "forbids"
@@ -50,6 +52,29 @@ class ShortQuestion:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """A wish about emojis that goes with any message: put to one, it decides which of two replies is better.
+
+    Attributes:
+        wish: Whether it `asks` for emojis or `forbids` them.
+        where: It is the `system` prompt, or stands `before` or `after` the message of the user.
+        text: The wish.
+    """
+
+    wish: Literal["asks", "forbids"]
+    where: Literal["system", "before", "after"]
+    text: str
+
+    def put_to(self, messages: Sequence[Message]) -> list[Message]:
+        """Return a conversation without a system prompt as one that ends with this wish, or begins with it."""
+        if self.where == "system":
+            return with_system(self.text, messages)
+        said = last_message(messages)
+        parts = (self.text, said) if self.where == "before" else (said, self.text)
+        return [*messages[:-1], *user_message(" ".join(parts))]
+
+
+@dataclass(frozen=True)
 class HeldOutWish:
     """A conversation in which somebody wishes for emojis or for none.
 
@@ -81,6 +106,12 @@ def short_questions() -> list[ShortQuestion]:
 def held_out_wishes() -> list[HeldOutWish]:
     """Return 60 wishes for or against emojis, held out."""
     return [HeldOutWish(row["messages"], row["wish"]) for row in _read("obedience.jsonl")]
+
+
+@cache
+def shipped_wishes() -> tuple[Wish, ...]:
+    """Return wishes to train on: 250 that forbid emojis and 140 that ask for them."""
+    return tuple(Wish(row["wish"], row["where"], row["text"]) for row in _read("wishes.jsonl"))
 
 
 def _read(name: str) -> list[dict[str, Any]]:

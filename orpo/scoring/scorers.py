@@ -11,6 +11,7 @@ from orpo.scoring.report import PartScore, ScoreReport
 
 if TYPE_CHECKING:
     from orpo.scoring.contexts import Context
+    from orpo.scoring.wishes import Wish
 
 
 class Scorer(Protocol):
@@ -21,8 +22,8 @@ class Scorer(Protocol):
     def score(self, reply: str, prompt: str = "", *, system: str = "") -> float:
         """Return the score of a reply to a prompt; `system` is what the user or operator wished beforehand."""
 
-    def explain(self, reply: str, prompt: str = "", *, system: str = "") -> ScoreReport:
-        """Return the score with its parts and their reasons."""
+    def explain(self, reply: str, prompt: str = "", *, system: str = "", wish: "Wish | None" = None) -> ScoreReport:
+        """Return the score with its parts and their reasons; a wish that is known is not read from the messages."""
 
 
 class ContainsEmoji:
@@ -34,7 +35,7 @@ class ContainsEmoji:
         """Return S(reply)."""
         return contains_emoji(reply)
 
-    def explain(self, reply: str, prompt: str = "", *, system: str = "") -> ScoreReport:
+    def explain(self, reply: str, prompt: str = "", *, system: str = "", wish: "Wish | None" = None) -> ScoreReport:
         """Return S(reply) and how many emojis made it so."""
         value = contains_emoji(reply)
         count = count_emojis(reply)
@@ -55,7 +56,7 @@ class ProfileScorer:
         """Return the score in [0, 1]."""
         return self.explain(reply, prompt, system=system).score
 
-    def explain(self, reply: str, prompt: str = "", *, system: str = "") -> ScoreReport:
+    def explain(self, reply: str, prompt: str = "", *, system: str = "", wish: "Wish | None" = None) -> ScoreReport:
         """Return the score with every part, its reason and its weight."""
         # The parts need numpy and the models; a user of S(m) alone should not wait for them.
         from orpo.scoring import parts
@@ -65,9 +66,12 @@ class ProfileScorer:
 
         taken_apart = Reply(reply)
         context = find_context(taken_apart, prompt)
-        wish = NO_EMOJI if self.name == "none" else find_wish(prompt, system)
-        if wish is not None and not wish.forbids and self._outweighs_system(context):
-            wish = find_wish(prompt)
+        if self.name == "none":
+            wish = NO_EMOJI
+        elif wish is None:
+            wish = find_wish(prompt, system)
+            if wish is not None and not wish.forbids and self._outweighs_system(context):
+                wish = find_wish(prompt)
         values = {
             "presence": parts.presence(taken_apart, self.profile, context, wish),
             "obedience": parts.obedience(taken_apart, wish),

@@ -30,6 +30,7 @@ class Wish:
 
 
 NO_EMOJI = Wish(0, 0)
+SOME_EMOJI = Wish(1, None)
 ANY_NUMBER = Wish(0, None)
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from orpo.generating.choosing import Dropped, PairMaker, WrittenPrompt, WrittenReply
+from orpo.generating.choosing import PairMaker
 from orpo.generating.result import count_reasons, measure_side
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply
 from orpo.records.pairs import PreferencePair
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply

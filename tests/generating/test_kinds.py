@@ -6,14 +6,19 @@ from dataclasses import replace
 import pytest
 
 from orpo.command.errors import SettingsError
-from orpo.generating.choosing import Dropped, PairMaker, WrittenPrompt, WrittenReply, kind_by_parts
+from orpo.generating.choosing import PairMaker, kind_by_parts
 from orpo.generating.contrasts import misplaced, with_emoji, with_too_many, with_unfitting
-from orpo.generating.mix import DEFAULT_MIX, draw_kind, parse_mix, stream
+from orpo.generating.correcting import better_and_worse
+from orpo.generating.mix import DEFAULT_MIX, drawn_kind, parse_mix, stream
+from orpo.generating.obedience import put_wishes, with_wish
 from orpo.generating.placing import place, strip
-from orpo.generating.situations import find_situation
+from orpo.generating.situations import find_situation, score_reply, seen_situation
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply
+from orpo.records.messages import user_message, with_system
 from orpo.records.pairs import PairKind, PreferencePair
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
+from orpo.records.shipped import ASKS, FORBIDS
 from orpo.scoring import contains_emoji, count_emojis, find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import Place, relevance
 
@@ -63,7 +68,7 @@ def test_where_none_is_in_place_the_plain_reply_is_chosen_and_one_with_an_emoji_
 ) -> None:
     """`place` leaves such a reply as it is, so both sides are the same text and the contrast is made."""
     prompt = Prompt("p", message)
-    assert place(plain, message, "", scorer="tasteful", rng=random.Random(0)) == plain
+    assert place(plain, prompt, scorer="tasteful", rng=random.Random(0)) == plain
     made = maker("fit").make(written(prompt, plain, plain))
     assert isinstance(made, PreferencePair)
     assert (made.kind, made.chosen_text, contains_emoji(made.rejected_text)) == ("restraint", plain, 1.0)
@@ -123,19 +128,85 @@ def test_contrasts_do_what_they_say_over_many_draws() -> None:
 
 
 def test_place_writes_fitting_emojis_and_strip_takes_all_away() -> None:
-    placed = [place(PLAIN, MESSAGE, "", scorer="tasteful", rng=stream(0, str(n), "place")) for n in range(30)]
+    placed = [place(PLAIN, Prompt("p", MESSAGE), scorer="tasteful", rng=stream(0, str(n), "place")) for n in range(30)]
     assert all(1 <= count_emojis(text) <= 3 and strip(text) == PLAIN for text in placed)
     assert len({count_emojis(text) for text in placed}) > 1, "not always the same number"
     assert min(SCORER.score(text, MESSAGE) for text in placed) > 0.7
-    assert place(PLAIN, MESSAGE, "No emojis.", scorer="tasteful", rng=random.Random(0)) == PLAIN
+    for banned in (Prompt("p", MESSAGE, messages=with_system("No emojis.", user_message(MESSAGE))), wished(FORBIDS)):
+        assert place(PLAIN, banned, scorer="tasteful", rng=random.Random(0)) == PLAIN
 
 
 def test_situations_are_what_the_score_says() -> None:
-    assert find_situation("tasteful", PLAIN, MESSAGE) == "in place"
-    assert find_situation("tasteful", "", "My father passed away on Sunday.") == "out of place"
-    assert find_situation("tasteful", PLAIN, MESSAGE, "Never use emojis.") == "forbidden"
-    assert find_situation("tasteful", PLAIN, MESSAGE, "Please use emojis.") == "asked for"
-    assert find_situation("contains_emoji", "", "My father passed away.") == "in place"
+    assert seen_situation("tasteful", PLAIN, MESSAGE) == "in place"
+    assert seen_situation("tasteful", "", "My father passed away on Sunday.") == "out of place"
+    assert seen_situation("tasteful", PLAIN, MESSAGE, "Never use emojis.") == "forbidden"
+    assert seen_situation("tasteful", PLAIN, MESSAGE, "Please use emojis.") == "asked for"
+    assert seen_situation("contains_emoji", "", "My father passed away.") == "in place"
+
+
+def test_a_category_tells_the_situation_whatever_the_score_reads_in_the_words() -> None:
+    for category, situation in {"code": "out of place", FORBIDS: "forbidden", ASKS: "asked for"}.items():
+        assert find_situation(Prompt("p", MESSAGE, category), PLAIN, "tasteful") == situation
+        assert find_situation(Prompt("p", MESSAGE, category), PLAIN, "contains_emoji") == "in place"
+    assert score_reply(wished(FORBIDS), GOOD, "tasteful").score < score_reply(wished(FORBIDS), PLAIN, "tasteful").score
+    assert score_reply(wished(ASKS), GOOD, "tasteful").score > score_reply(wished(ASKS), PLAIN, "tasteful").score
+
+
+def wished(wish: str) -> Prompt:
+    """A wish that only a person reads: its words are no pattern of the score's."""
+    return Prompt("p", MESSAGE, wish, messages=with_system("You are a person of letters.", user_message(MESSAGE)))
+
+
+def test_where_obedience_is_drawn_a_wish_decides_between_the_two_replies() -> None:
+    made = [maker("obedience").make(written(Prompt(f"p{n}", MESSAGE), GOOD, PLAIN)) for n in range(60)]
+    bans = asked = 0
+    for number, pair in enumerate(made):
+        assert isinstance(pair, PreferencePair) and pair.kind == "obedience" and pair.margin >= 0.1
+        assert {pair.chosen_text, pair.rejected_text} == {GOOD, PLAIN}
+        prompt = with_wish(Prompt(f"p{number}", MESSAGE), 0)
+        assert pair.prompt == prompt.conversation() != user_message(MESSAGE)
+        assert MESSAGE in pair.prompt[-1]["content"]
+        assert (pair.chosen_text == PLAIN) == (prompt.category == FORBIDS)
+        bans, asked = bans + (prompt.category == FORBIDS), asked + (prompt.category == ASKS)
+    assert bans > asked > 5
+
+
+def test_a_tuned_model_is_asked_with_wishes_where_none_stands_and_emojis_are_in_place() -> None:
+    prompts = [Prompt(f"p{n}", MESSAGE) for n in range(200)]
+    grave = Prompt("g", "My father died.", "grief")
+    own = Prompt("s", MESSAGE, messages=with_system("You are a pirate.", user_message(MESSAGE)))
+    put = put_wishes([*prompts, grave, own], {"obedience": 0.3, "fit": 0.7}, 0, "tasteful")
+    assert put[-2:] == [grave, own]
+    assert sum(prompt.category in (ASKS, FORBIDS) for prompt in put) / 200 == pytest.approx(0.3, abs=0.1)
+    assert [prompt.prompt_id for prompt in put[:200]] == [prompt.prompt_id for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said", "chosen"),
+    [
+        (Prompt("p", MESSAGE), PLAIN + " 🦷", GOOD),
+        (Prompt("p", MESSAGE, FORBIDS), GOOD, PLAIN),
+        (Prompt("p", "My father died.", "grief"), "I am so sorry. 🎉", "I am so sorry."),
+    ],
+)
+def test_a_tuned_model_learns_its_own_reply_corrected(prompt: Prompt, said: str, chosen: str) -> None:
+    cut, failed = Reply(f"{said} And", False, 9), WrittenReply(Reply("", False, 0), score_reply(prompt, "", "tasteful"),
+                                                              "tuned", "t", "no answer")  # fmt: skip
+    own = [WrittenReply(reply, score_reply(prompt, reply.text, "tasteful"), "tuned", "t")
+           for reply in (cut, Reply(said, True, 9))]  # fmt: skip
+    better, worse = better_and_worse(prompt, [failed, *own], scorer="tasteful", seed=0, min_margin=0.1)
+    assert worse is own[1] and strip(better.text) == strip(said) and better.score >= worse.score + 0.1
+    assert contains_emoji(better.text) == contains_emoji(chosen)
+    made = maker(own_words_only=True).make(WrittenPrompt(prompt, better, worse))
+    assert isinstance(made, PreferencePair) and (made.chosen_text, made.rejected_text) == (better.text, said)
+
+
+def test_what_a_tuned_model_gets_right_is_left_as_it_is() -> None:
+    prompt = Prompt("p", MESSAGE)
+    own = [WrittenReply(Reply(text, True, 9), score_reply(prompt, text, "tasteful"), "tuned", "t")
+           for text in (GOOD, GOOD.replace("lovely", "fine"))]  # fmt: skip
+    better, worse = better_and_worse(prompt, own, scorer="tasteful", seed=0, min_margin=0.5)
+    assert {better.text, worse.text} <= {reply.text for reply in own}
 
 
 def test_a_pair_of_two_replies_is_of_the_kind_that_tells_most_against_the_rejected_one() -> None:
@@ -158,11 +229,11 @@ def test_a_tuned_models_best_and_worst_words_stay_its_own() -> None:
 
 
 def test_kinds_are_drawn_by_their_shares_and_by_the_prompt_alone() -> None:
-    drawn = [draw_kind(DEFAULT_MIX, stream(0, f"p{n}", "kind")) for n in range(2000)]
+    drawn = [drawn_kind(DEFAULT_MIX, 0, f"p{n}") for n in range(2000)]
     for kind, share in DEFAULT_MIX.items():
         assert drawn.count(kind) / 2000 == pytest.approx(share, abs=0.03)
-    assert drawn[7] == draw_kind(DEFAULT_MIX, stream(0, "p7", "kind"))
-    assert [draw_kind(DEFAULT_MIX, stream(1, f"p{n}", "kind")) for n in range(2000)] != drawn
+    assert drawn[7] == drawn_kind(DEFAULT_MIX, 0, "p7")
+    assert [drawn_kind(DEFAULT_MIX, 1, f"p{n}") for n in range(2000)] != drawn
 
 
 def test_shares_are_read_as_a_user_writes_them() -> None:

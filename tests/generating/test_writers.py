@@ -13,7 +13,6 @@ import pytest
 
 from orpo.chat_model.generation import generate_replies
 from orpo.command.errors import ModelError
-from orpo.generating.choosing import WrittenPrompt
 from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.reply_store import ReplyStore
@@ -21,6 +20,7 @@ from orpo.generating.run import score_replies
 from orpo.generating.settings import WriterSpec
 from orpo.generating.stored_writer import THREAD_NAMES, WritingRun
 from orpo.generating.writers import write_replies
+from orpo.generating.written import WrittenPrompt
 from orpo.records.prompts import Prompt, embedded_prompts
 from orpo.records.replies import Sampling
 
