@@ -7,7 +7,7 @@ from builds.examples.build import PLAIN, choose_examples, held_out_messages, hel
 from builds.examples.near_duplicates import KnownMessages
 from orpo.records.messages import last_message, system_message, user_message
 from orpo.records.prompts import OUT_OF_PLACE, PROMPTS_FILE, embedded_prompts, standard_prompts
-from orpo.records.shipped import held_out_wishes, shipped_examples, short_questions
+from orpo.records.shipped import held_out_wishes, shipped_examples, shipped_wishes, short_questions
 from orpo.scoring import contains_emoji
 
 LEARNT_FROM = [prompt.conversation() for prompt in embedded_prompts("train")]
@@ -22,6 +22,8 @@ def test_no_message_to_learn_from_is_a_rewording_of_one_to_measure_with() -> Non
 def test_no_wish_to_learn_from_has_the_wording_of_a_held_out_one() -> None:
     wordings = held_out_wordings()
     assert [text for talk in LEARNT_FROM if (text := system_message(talk)) and wordings.is_near(text)] == []
+    assert [wish.text for wish in shipped_wishes() if wordings.is_near(wish.text)] == []
+    assert [wish.text for wish in shipped_wishes() if held_out_messages().is_near(wish.text)] == []
 
 
 def test_what_is_measured_with_says_everything_once() -> None:
@@ -85,6 +87,18 @@ def test_questions_have_answers_and_wishes_both_kinds() -> None:
     )
     assert Counter(wish.wish for wish in held_out_wishes()) == {"asks": 30, "forbids": 30}
     assert all(wish.messages[-1]["role"] == "user" for wish in held_out_wishes())
+
+
+def test_wishes_are_of_both_kinds_and_go_with_any_message() -> None:
+    wishes = shipped_wishes()
+    assert Counter(wish.wish for wish in wishes) == {"forbids": 247, "asks": 140}
+    assert len({wish.text for wish in wishes}) == len(wishes)
+    for wish in wishes:
+        talk = wish.put_to(user_message("Hello"))
+        assert (system_message(talk) == wish.text) == (wish.where == "system")
+        assert last_message(talk) == {"before": f"{wish.text} Hello", "after": f"Hello {wish.text}"}.get(
+            wish.where, "Hello"
+        )
 
 
 def test_near_means_most_content_words_shared() -> None:
