@@ -10,7 +10,7 @@ KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
 
 def check_address(address: str, *, setting: str) -> None:
-    """Raise SettingsError for what is no address of a web server."""
+    """Raise SettingsError for what is not the address of a web server."""
     shown = " ".join(printable(mask_address(address)).split())
     problem = ""
     if not address.startswith(("http://", "https://")):

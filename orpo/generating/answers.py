@@ -3,7 +3,7 @@
 import json
 import re
 from html import unescape
-from typing import Any, Final
+from typing import Final
 
 from orpo.records.replies import Reply
 
@@ -55,14 +55,16 @@ def read_reason(body: bytes) -> str:
     return text
 
 
-def _text_of(content: Any) -> str:
+def _text_of(content: object) -> str:
     if isinstance(content, str):
         return content
+    if not isinstance(content, list):
+        raise TypeError("neither text nor parts")
     parts = [part["text"] for part in content if part.get("type", "text") == "text"]
     return "".join(parts)  # TypeError where a part's text is none
 
 
-def _tokens_of(usage: Any) -> int:
+def _tokens_of(usage: object) -> int:
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if not isinstance(tokens, int) or isinstance(tokens, bool):
         return 0
@@ -71,7 +73,7 @@ def _tokens_of(usage: Any) -> int:
     return tokens
 
 
-def _reason_in(value: Any, depth: int) -> str:
+def _reason_in(value: object, depth: int) -> str:
     if isinstance(value, str):
         return value
     if depth > _DEEPEST_REASON:

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any, Final
+from typing import Final
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from orpo.command.safe_text import printable
-from orpo.generating.result import count_objections, spread
+from orpo.generating.result import GenerationMetrics, ScoredMeasures, count_objections, spread
 from orpo.generating.settings import WriterSpec, public_name
 from orpo.records.pairs import PreferencePair
 
@@ -21,11 +21,10 @@ _KINDS: Final = {
     "restraint": "none in grave, technical and formal matters; rejected: one",
     "obedience": "what the system message or the user wishes; rejected: the opposite",
 }
-_MEASURES: Final = ("emoji_rate", "mean_emojis", "mean_score", "mean_words")
 
 
 def make_card(
-    pairs: Sequence[PreferencePair], metrics: Mapping[str, Any], writers: Sequence[WriterSpec], scorer: str
+    pairs: Sequence[PreferencePair], metrics: GenerationMetrics, writers: Sequence[WriterSpec], scorer: str
 ) -> str:
     """Return the card's text, in Markdown."""
     data = DatasetCardData(
@@ -68,9 +67,9 @@ def _writer_row(spec: WriterSpec) -> tuple[str, str, str]:
     return spec.side, public_name(str(spec.adapter or spec.model)), spec.system or "none"
 
 
-def _side_row(name: str, side: Mapping[str, Any]) -> tuple[str, ...]:
-    rate, emojis, score, words = (side[key] for key in _MEASURES)
-    return name, f"{rate:.1%}", f"{emojis:.2f}", f"{score:.2f}", f"{words:.1f}"
+def _side_row(name: str, side: ScoredMeasures) -> tuple[str, ...]:
+    words = f"{side.mean_words:.1f}"
+    return name, f"{side.emoji_rate:.1%}", f"{side.mean_emojis:.2f}", f"{side.mean_score:.2f}", words
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,10 +1,10 @@
 """From the scored replies to a prompt to a preference pair and what it teaches, or to the reason why there is none."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Any, Final
+from typing import Final
 
 from orpo.generating.contrasts import with_emoji, worsen
 from orpo.generating.mix import drawn_kind, stream
@@ -127,7 +127,7 @@ class PairMaker:
         contrasts = (with_emoji(chosen.text, rng) for _ in range(_TRIES))
         return chosen, self._first_worse(prompt, chosen, contrasts), kind
 
-    def _first_worse(self, prompt: Prompt, chosen: WrittenReply, texts: Any) -> WrittenReply:
+    def _first_worse(self, prompt: Prompt, chosen: WrittenReply, texts: Iterable[str]) -> WrittenReply:
         """Return the first of the texts that scores enough below the chosen reply, or else the last."""
         found = chosen
         for text in texts:

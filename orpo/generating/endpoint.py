@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from orpo.command.errors import ModelError, SettingsError
@@ -109,7 +109,7 @@ class Endpoint:
             return self._create(messages, sampling, seed, _NEW_LIMIT_NAME)
 
     def _create(self, messages: Sequence[Message], sampling: Sampling, seed: int, limit_name: str) -> bytes:
-        fields: dict[str, Any] = {
+        fields: dict[str, object] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": seed,

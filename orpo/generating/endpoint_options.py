@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,5 +17,5 @@ class EndpointOptions:
 
     timeout_seconds: float = 120.0
     retries: int = 4
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=dict)
     omit: frozenset[str] = frozenset()

@@ -44,7 +44,7 @@ def parse_mix(text: str) -> dict[PairKind, float]:
         shares[kind] = share
     total = sum(shares.values())
     if total <= 0:
-        raise SettingsError(f"{text}: all shares are 0; give at least one kind a share above 0", setting="mix")
+        raise SettingsError(f"{text}: all shares are 0; at least one kind needs a share above 0", setting="mix")
     return {kind: share / total for kind, share in shares.items()}
 
 

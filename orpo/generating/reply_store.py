@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orpo.command.errors import OutputError
 from orpo.records.replies import Reply
@@ -25,7 +25,7 @@ _TABLE: Final = (
 
 
 def reply_key(
-    *, model: str, sampling: Mapping[str, Any], messages: Sequence[Mapping[str, str]], seed: int, salt: str = ""
+    *, model: str, sampling: Mapping[str, object], messages: Sequence[Mapping[str, str]], seed: int, salt: str = ""
 ) -> str:
     """Return the key of an answer: a SHA-256 over everything that decided it."""
     decided = [model, dict(sampling), [dict(message) for message in messages], seed, salt]

@@ -6,13 +6,32 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TypedDict
 
 from orpo.generating.written import Dropped, WrittenPrompt
 from orpo.records.pairs import PAIR_KINDS, PreferencePair
-from orpo.scoring.measures import measure_replies
+from orpo.scoring.measures import ReplyMeasures, measure_replies
 
-Rows = list[list[Any]]
+Rows = list[list[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredMeasures(ReplyMeasures):
+    """What several replies come to, with what the scorer says of them."""
+
+    mean_score: float
+    """0 where there are none."""
+
+
+class GenerationMetrics(TypedDict):
+    """What became of the prompts: pairs of each kind, dropped prompts by reason, and both sides measured."""
+
+    prompts: int
+    examples: int
+    pairs: int
+    kinds: dict[str, int]
+    dropped: dict[str, int]
+    sides: dict[str, ScoredMeasures]
 
 
 @dataclass(frozen=True)
@@ -21,12 +40,12 @@ class GenerationResult:
 
     Attributes:
         folder: Where the pairs are.
-        metrics: Prompts, pairs, pairs of each kind, dropped prompts by reason, and both sides measured.
+        metrics: What became of the prompts.
         samples: A few pairs from all over the data.
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: GenerationMetrics
     samples: list[PreferencePair]
 
     def count_rows(self) -> Rows:
@@ -41,18 +60,18 @@ class GenerationResult:
     def side_rows(self) -> Rows:
         """Return the table of both sides and of all that the writers wrote."""
         return [
-            [name, f"{side['emoji_rate']:.1%}", round(side["mean_emojis"], 2), round(side["mean_score"], 2),
-             round(side["mean_words"], 1), side["max_words"]]
+            [name, f"{side.emoji_rate:.1%}", round(side.mean_emojis, 2), round(side.mean_score, 2),
+             round(side.mean_words, 1), side.max_words]
             for name, side in self.metrics["sides"].items()
         ]  # fmt: skip
 
 
-def measure_side(texts: Sequence[str], scores: Sequence[float]) -> dict[str, Any]:
+def measure_side(texts: Sequence[str], scores: Sequence[float]) -> ScoredMeasures:
     """Return what is worth knowing of one side's replies: emojis, length, and the mean score."""
-    return asdict(measure_replies(texts)) | {"mean_score": fmean(scores) if scores else 0.0}
+    return ScoredMeasures(**asdict(measure_replies(texts)), mean_score=fmean(scores) if scores else 0.0)
 
 
-def measure_sides(pairs: Sequence[PreferencePair], written: Sequence[WrittenPrompt]) -> dict[str, dict[str, Any]]:
+def measure_sides(pairs: Sequence[PreferencePair], written: Sequence[WrittenPrompt]) -> dict[str, ScoredMeasures]:
     """Return the measures of both sides of the pairs, and of what each writer wrote."""
     sides = {
         "chosen": measure_side([pair.chosen_text for pair in pairs], [pair.chosen_score for pair in pairs]),

@@ -21,7 +21,14 @@ from orpo.generating.mix import stream
 from orpo.generating.obedience import put_wishes
 from orpo.generating.placing import place, strip
 from orpo.generating.reply_store import STORE_NAME, ReplyStore
-from orpo.generating.result import GenerationResult, count_kinds, count_reasons, measure_sides, spread
+from orpo.generating.result import (
+    GenerationMetrics,
+    GenerationResult,
+    count_kinds,
+    count_reasons,
+    measure_sides,
+    spread,
+)
 from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
 from orpo.generating.situations import score_reply
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
@@ -53,7 +60,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     )
     written_examples = _examples_as_written(examples, settings)
     pairs = _make_pairs(written, written_examples, settings, dropped)
-    record.metrics = {
+    metrics: GenerationMetrics = {
         "prompts": len(prompts),
         "examples": len(written_examples),
         "pairs": len(pairs),
@@ -61,15 +68,16 @@ def generate(settings: GenerateSettings) -> GenerationResult:
         "dropped": count_reasons(dropped),
         "sides": measure_sides(pairs, written),
     }
+    record.metrics = dict(metrics)
     record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
     record.device = str(run.models.device)
     record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
     with new_folder(out, overwrite=settings.overwrite) as folder:
-        write_pairs(folder, pairs, card=make_card(pairs, record.metrics, writers, settings.scorer))
+        write_pairs(folder, pairs, card=make_card(pairs, metrics, writers, settings.scorer))
         with (folder / "dropped.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
         record.write(folder)
-    return GenerationResult(out, record.metrics, spread(pairs, settings.samples))
+    return GenerationResult(out, metrics, spread(pairs, settings.samples))
 
 
 def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropped]]:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.command.errors import SettingsError
@@ -280,7 +280,7 @@ _LEAST: Final[dict[str, int]] = {
 }
 
 
-def _read_extra(text: str | None) -> dict[str, Any]:
+def _read_extra(text: str | None) -> dict[str, object]:
     if text is None:
         return {}
     try:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from distilabel.models.llms import LLM
 from pydantic import PrivateAttr
@@ -73,7 +73,7 @@ class WritingRun:
     reused: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "WritingRun":
+    def __deepcopy__(self, memo: object) -> "WritingRun":
         """Return this same object: a copy would neither see the stop nor share the model."""
         return self
 
@@ -85,7 +85,7 @@ class WritingRun:
             if self.on_reply is not None:
                 self.on_reply(writer, replies)
 
-    def check_stop(self, *_: Any) -> None:
+    def check_stop(self, *_: object) -> None:
         """Raise Stopped once the run is being stopped."""
         if self.stop.is_set():
             raise Stopped
@@ -120,7 +120,7 @@ class StoredLLM(LLM):  # type: ignore[misc]
         start = 1 if shown[0]["role"] == "system" else 0
         return [*shown[:start], *turns, *shown[start:]]
 
-    def generate(self, inputs: list[list[Message]], num_generations: int = 1) -> list[dict[str, Any]]:
+    def generate(self, inputs: list[list[Message]], num_generations: int = 1) -> list[dict[str, object]]:
         """Return the replies to each conversation, as distilabel wants them: `failure` is empty or the reason."""
         seeds = [candidate_seed(self._run.seed, number) for number in range(num_generations)]
         requests = [Request(self._key(messages, seed), messages, seed) for messages in inputs for seed in seeds]
@@ -163,7 +163,7 @@ def candidate_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "big") >> 1
 
 
-def _as_distilabel(answers: Sequence[Answer]) -> dict[str, Any]:
+def _as_distilabel(answers: Sequence[Answer]) -> dict[str, object]:
     failures = [answer.reason if isinstance(answer, Failed) else "" for answer in answers]
     replies = [Reply("", False, 0) if isinstance(answer, Failed) else answer for answer in answers]
     return {

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from distilabel.steps.tasks import TextGeneration
 
@@ -24,8 +24,6 @@ from orpo.records.replies import Reply
 _POLL_SECONDS: Final = 0.1
 _PATIENCE_SECONDS: Final = 10.0
 
-Row = dict[str, Any]
-
 
 class WriteReplies(TextGeneration):  # type: ignore[misc]
     """distilabel's TextGeneration over whole conversations, as the writer's model is to see them."""
@@ -35,7 +33,7 @@ class WriteReplies(TextGeneration):  # type: ignore[misc]
         """Return the columns it reads."""
         return ["instruction", "messages"]
 
-    def format_input(self, input: Row) -> list[Message]:
+    def format_input(self, input: dict[str, object]) -> list[Message]:
         """Return the conversation that the model sees."""
         shown: list[Message] = self.llm.conversation(input["messages"])
         return shown
@@ -97,21 +95,19 @@ def _write_side(prompts: Sequence[Prompt], spec: WriterSpec, run: WritingRun) ->
     )
     try:
         task.load()
-        rows: list[Row] = next(
-            task.process([{"instruction": prompt.text, "messages": prompt.conversation()} for prompt in prompts])
-        )
+        asked = [{"instruction": prompt.text, "messages": prompt.conversation()} for prompt in prompts]
+        rows = next(task.process(asked))
     finally:
         task.unload()
     if len(rows) != len(prompts) * run.candidates:
         raise RuntimeError(f"distilabel returned {len(rows)} replies to {len(prompts)} prompts")
-    replies = [_as_answer(row, name) for row in rows]
+    replies: list[Answer] = [
+        Failed(row[f"llm_{name}_failure"])
+        if row[f"llm_{name}_failure"]
+        else Reply(row["generation"], row[f"llm_{name}_finished"], row[f"llm_{name}_tokens"])
+        for row in rows
+    ]
     return [replies[start : start + run.candidates] for start in range(0, len(replies), run.candidates)]
-
-
-def _as_answer(row: Row, name: str) -> Answer:
-    if row[f"llm_{name}_failure"]:
-        return Failed(row[f"llm_{name}_failure"])
-    return Reply(row["generation"], row[f"llm_{name}_finished"], row[f"llm_{name}_tokens"])
 
 
 def _make_llm(spec: WriterSpec, run: WritingRun) -> StoredLLM:

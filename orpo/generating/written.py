@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
@@ -74,9 +73,9 @@ class Dropped:
     prompt: Prompt
     written: WrittenPrompt | None = None
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, object]:
         """Return one line of dropped.jsonl."""
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "reason": self.reason,
             "prompt_id": self.prompt.prompt_id,
             "prompt": self.prompt.conversation(),

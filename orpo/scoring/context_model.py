@@ -4,7 +4,7 @@ import math
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 class ContextModel:
     """Networks and linear models that read requests and replies."""
 
-    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, arrays: dict[str, NDArray[np.number]]) -> None:
         """Take the arrays that the build made."""
         self._arrays = {
             name: array if name.endswith("_words") else array.astype(np.float32) for name, array in arrays.items()

@@ -64,8 +64,8 @@ def test_a_cut_off_worse_reply_does_no_harm() -> None:
 def test_sides_are_measured_by_hand_counted_values() -> None:
     side = measure_side(["one two 🎉🎉", "three"], [0.75, 0.25])
     names = ("replies", "emoji_rate", "mean_emojis", "mean_score", "mean_words", "max_words")
-    assert [side[name] for name in names] == [2, 0.5, 1.0, 0.5, 2.0, 3]
-    assert measure_side([], [])["mean_score"] == 0.0
+    assert [getattr(side, name) for name in names] == [2, 0.5, 1.0, 0.5, 2.0, 3]
+    assert measure_side([], []).mean_score == 0.0
 
 
 def test_refusals_with_one_status_count_as_one_reason() -> None:
