@@ -74,7 +74,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
-    """Return functions that answer so many prompts and return how many tokens the replies have."""
+    """Return functions that answer this many prompts and return how many tokens the replies have."""
     import torch
 
     from orpo.chat_model.generation import generate_replies

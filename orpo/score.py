@@ -47,7 +47,7 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if self.texts and self.file is not None:
-            raise SettingsError(f"--file {self.file}: give texts or --file, not both")
+            raise SettingsError(f"--file {self.file}: pass texts or --file, not both")
 
 
 def main(argv: list[str]) -> int:
@@ -109,7 +109,7 @@ def _read(settings: ScoreSettings) -> Iterator[AnsweredReply]:
         yield from (replace(asked, reply=text) for text in settings.texts)
         return
     if settings.file is None and sys.stdin.isatty():
-        raise SettingsError('nothing to score: give a text, such as `score.py "Well done! 🎉"`, or --file')
+        raise SettingsError('nothing to score: pass a text, such as `score.py "Well done! 🎉"`, or --file')
     if settings.file is None or str(settings.file) == "-":
         name, data = "standard input", sys.stdin.buffer.read()
     else:

@@ -75,7 +75,7 @@ def attach_adapter(base: PreTrainedModel, adapter: Path) -> "PeftModel":
 
 
 def check_adapter_folder(adapter: Path) -> dict[str, Any]:
-    """Return an adapter's configuration; InputError or ModelError where the path is no adapter in safetensors."""
+    """Return an adapter's configuration; InputError or ModelError where the path is not an adapter in safetensors."""
     if not adapter.exists():
         raise _input(adapter, "there is no such folder; `uv run orpo/train.py` makes an adapter")
     if not adapter.is_dir():

@@ -93,7 +93,7 @@ class Decoder:
 
 
 def _padded(begun: int, length: int) -> int:
-    """Return what to pad so many tokens to, so that they and what came before are a multiple of _PREFILL_STEP."""
+    """Return what to pad this many tokens to, so that they and what came before are a multiple of _PREFILL_STEP."""
     return -(-(begun + length) // _PREFILL_STEP) * _PREFILL_STEP - begun
 
 

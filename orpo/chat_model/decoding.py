@@ -12,7 +12,7 @@ from orpo.chat_model.token_picker import TokenPicker
 
 _SHORTEST_BEGINNING: Final = 8  # tokens; reading fewer once saves nothing
 _SHORTEST_APART: Final = 64  # tokens; below this a second product costs more than it saves
-_FREE_SHARE: Final = 8  # new prompts are read when one slot in so many is free, so that they are read together
+_FREE_SHARE: Final = 8  # new prompts are read when one slot in this many is free, so that they are read together
 
 
 def decode(

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 
 IMPLEMENTATION: Final = "orpo_slots"
 
-_GROWTH: Final = 64  # tokens that a cache grows by: copying it costs one step in so many
+_GROWTH: Final = 64  # tokens that a cache grows by: copying it costs one step in this many
 _QUERY_ROWS: Final = 32
 _UNSEEN: Final = -1e30  # finite, so that a slot that sees none of the shared beginning does not turn to NaN
 

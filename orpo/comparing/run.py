@@ -126,9 +126,9 @@ def newest_trained_adapter() -> Path:
 
 def _check_picture(file: Path) -> None:
     if file.suffix.lower() != ".svg":
-        problem = "the picture is an SVG; give a file name that ends in .svg"
+        problem = "the picture is an SVG; use a file name that ends in .svg"
     elif file.exists():
-        problem = "exists already; give another name, or delete it"
+        problem = "exists already; choose another name, or delete it"
     elif not file.absolute().parent.is_dir():
         problem = "there is no such folder; make it first"
     else:

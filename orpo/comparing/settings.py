@@ -101,17 +101,17 @@ class InferenceSettings:
         """Check ranges and which flags go together."""
         require(self.count is None or self.count >= 0, "--count", self.count, "must be 0 (all) or above")
         require(self.measure is None or self.measure >= 0, "--measure", self.measure, "must be 0 (all) or above")
-        require(all(text.strip() for text in self.prompt), "--prompt", "''", "is empty; give a message in quotes")
+        require(all(text.strip() for text in self.prompt), "--prompt", "''", "is empty; write a message in quotes")
         given = [("--prompt", self.prompt), ("--prompts", self.own.prompts), ("--chat", self.chat)]
         modes = [flag for flag, value in given if value]
         if len(modes) > 1:
-            raise SettingsError(f"{' and '.join(modes)} do not go together; give one of them")
+            raise SettingsError(f"{' and '.join(modes)} do not go together; choose one of them")
         if self.chat and (self.json or self.picture or self.summary):
             raise SettingsError("--chat does not go together with --json, --picture or --summary")
         if self.json and self.picture:
             raise SettingsError("--json shows nothing to make a picture of; leave it or --picture out")
         if self.base_only and self.adapter:
-            raise SettingsError("--base-only loads no adapter, so --adapter does not go with it; give one of them")
+            raise SettingsError("--base-only loads no adapter, so --adapter does not go with it; choose one of them")
 
     def parts(self) -> tuple[str, ...]:
         """Return what is measured."""
@@ -162,6 +162,6 @@ class ReportSettings:
         require(self.seeds >= 1, "--seeds", self.seeds, "must be at least 1")
         require(bool(self.measure), "--measure", "", f"name what to measure: {', '.join(PARTS)}")
         if self.best_of and self.reply.temperature == 0:
-            raise SettingsError("--best-of needs replies that differ; give a --temperature above 0")
+            raise SettingsError("--best-of needs replies that differ; pass a --temperature above 0")
         if self.seeds > 1 and self.reply.temperature == 0:
-            raise SettingsError("--seeds above 1 needs replies that differ; give a --temperature above 0")
+            raise SettingsError("--seeds above 1 needs replies that differ; pass a --temperature above 0")

@@ -53,7 +53,7 @@ def read_messages(value: Any, role: str, column: str) -> list[Message] | None:
         value = [value]
     if not isinstance(value, list | tuple):
         what = f"{column} holds neither text nor chat messages, but {kind_of_value(value)}"
-        raise RowProblem(what, "give text or a list of messages with role and content")
+        raise RowProblem(what, "write text or a list of messages with role and content")
     return [_read_message(entry, column) for entry in value]
 
 
@@ -72,7 +72,7 @@ def whole_text(text: str) -> str:
 
 
 def _read_message(entry: Any, column: str) -> Message:
-    remedy = "give every message a role (system, user, assistant) and a content"
+    remedy = "each message needs a role (system, user, assistant) and a content"
     if not isinstance(entry, Mapping):
         raise RowProblem(f"{column} holds a list with {kind_of_value(entry)} in place of a message", remedy)
     for role_key, content_key in (("role", "content"), ("from", "value")):

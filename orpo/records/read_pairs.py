@@ -66,7 +66,7 @@ def read_pairs(
         config: Configuration of a Hub data set or of a folder.
         split: Its split.
         columns: Names of the columns, where they are not the usual ones.
-        limit: Stop at so many pairs; rows that are left out do not count.
+        limit: Stop after this many pairs; rows that are left out do not count.
         bad_rows: Whether a row that cannot be used stops everything, or is left out and told.
         setting: The setting that named the sources, for errors.
     """

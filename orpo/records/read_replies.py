@@ -56,7 +56,7 @@ def read_replies(data: bytes, name: str, asked: AnsweredReply) -> Iterator[Answe
 
 def _read_entry(entry: Any, asked: AnsweredReply) -> AnsweredReply:
     """Return the reply, prompt and system message of one entry: an object, or the reply alone as text."""
-    remedy = f"give a text or an object with the reply, named one of {', '.join(REPLY_COLUMNS)}"
+    remedy = f"write a text or an object with the reply, named one of {', '.join(REPLY_COLUMNS)}"
     if isinstance(entry, RowProblem):
         raise entry
     if isinstance(entry, str):
@@ -103,5 +103,5 @@ def _text_of(value: Any, role: str, name: str) -> str:
         return value  # a reply that looks like written messages is still the reply
     messages = read_messages(value, role, name)
     if not messages:
-        raise RowProblem(f"{name} is empty", "give a text or chat messages")
+        raise RowProblem(f"{name} is empty", "write a text or chat messages")
     return messages[-1]["content"]

@@ -121,7 +121,7 @@ def _read_hub(source: str, setting: str, config: str | None, split: str) -> list
         what = "this Hub data set asks for a login; run `hf auth login` first"
         raise InputError(f"{source}: {what}", setting=setting) from None
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError):
-        what = "is no file or folder here, and no data set of that name can be reached on the Hub"
+        what = "is not a file or folder here, and no data set of that name can be reached on the Hub"
         raise InputError(f"{source}: {what} (check the spelling and the network)", setting=setting) from None
     except ValueError as problem:  # unknown configuration or split; the message lists those there are
         reason = " ".join(str(problem).split())[:300]

@@ -141,16 +141,16 @@ class WatchSettings:
     """What is measured, logged and kept while the run goes on."""
 
     eval_share: float = setting(0.1, "share of the prompts whose pairs are kept for evaluation")
-    eval_steps: int | None = setting(None, "evaluate after every this many steps (default: four times in the run)")
+    eval_steps: int | None = setting(None, "evaluate after every N steps (default: four times in the run)")
     eval_prompts: str = setting("embedded", "held-out prompts to answer at each evaluation: `embedded`, or a file")
     eval_prompt_count: int = setting(32, "how many of them; 0 answers none")
     reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none")
     reward_beta: float = setting(0.1, "weight of the score in R(y) = log(pi / pi_ref) + reward beta * advantage")
     max_new_tokens: int = setting(120, "longest reply that is sampled at an evaluation")
     scorer: str = setting(DEFAULT_SCORER, "the score of sampled replies, also within R(y)", choices=SCORERS)
-    save_steps: int | None = setting(None, "write a checkpoint after every this many steps (default: at evaluations)")
+    save_steps: int | None = setting(None, "write a checkpoint after every N steps (default: at evaluations)")
     keep_checkpoints: int = setting(2, "how many checkpoints stay")
-    logging_steps: int = setting(5, "log after every this many steps")
+    logging_steps: int = setting(5, "log after every N steps")
 
     def __post_init__(self) -> None:
         """Check the ranges, naming the flag."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
@@ -40,7 +40,7 @@ class PairOrpoTrainer(ORPOTrainer):
             self.kept_log.restore(Path(resume_from_checkpoint), self.args.process_index)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+    def tokenize_row(self, feature: dict[str, Any], model: nn.Module | None = None) -> dict[str, Any]:
         """Return the row as it is: it holds ids."""
         return feature
 
@@ -54,7 +54,7 @@ class PairOrpoTrainer(ORPOTrainer):
         chosen_rewards, rejected_rewards = rewards
         return self.beta * ratio, chosen_rewards, rejected_rewards, ratio.mean(), log_odds.mean()
 
-    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+    def concatenated_forward(self, model: nn.Module, batch: dict[str, Any]) -> Any:
         """Compute log-probabilities and likelihood as TRL does, over prompt and completion, or over the latter only."""
         outputs = super().concatenated_forward(model, batch)
         if self._nll_on_prompt:
@@ -65,7 +65,7 @@ class PairOrpoTrainer(ORPOTrainer):
         nll = cross_entropy(chosen_logits[:, :reach].flatten(0, 1).float(), labels.flatten(), ignore_index=_IGNORED)
         return (*outputs[:4], nll, *outputs[5:])
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Do one micro-batch, and count its tokens and its loss."""
         masks = (inputs["chosen_attention_mask"], inputs["rejected_attention_mask"])
         self.state.num_input_tokens_seen += int(sum(mask.sum() for mask in masks))

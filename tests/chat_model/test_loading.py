@@ -68,7 +68,7 @@ def test_the_default_model_loads_by_its_name_and_replies_as_transformers_lets_it
     for question, reply in zip(questions, replies, strict=True):
         ids = torch.tensor([encode_prompt(tokenizer, user_message(question))])
         output = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=16)
-        assert reply.text == clean_reply(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True))
+        assert reply.text == clean_reply(str(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)))
 
 
 def test_a_tokenizer_without_a_pad_token_pads_with_eos(tiny_models: Any) -> None:
@@ -244,7 +244,7 @@ def test_an_adapter_trained_with_added_tokens_resizes_the_base(
     tuned = get_peft_model(base, config)
     with torch.no_grad():
         tuned.get_input_embeddings().weight.normal_()
-    tuned.save_pretrained(tmp_path / "grown", save_embedding_layers=True)
+    tuned.save_pretrained(str(tmp_path / "grown"), save_embedding_layers=True)
     again = attach_adapter(load(model_folder), tmp_path / "grown")
     ids = torch.tensor([[4, rows + 1]])
     with torch.no_grad():
@@ -308,9 +308,10 @@ def test_a_wrong_adapter_is_one_clear_error(
 def test_model_and_adapter_confused_say_so(adapter_folder: Path, model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"is an adapter, not a whole model; name it as the adapter"):
         load(adapter_folder)
+    base = load(model_folder)
     with pytest.raises(InputError, match="so it is a model, not an adapter"):
-        attach_adapter(None, model_folder)
+        attach_adapter(base, model_folder)
     file = tmp_path / "adapter_model.safetensors"
     file.write_bytes(b"")
     with pytest.raises(InputError, match="is a file; name the folder"):
-        attach_adapter(None, file)
+        attach_adapter(base, file)

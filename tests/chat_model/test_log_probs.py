@@ -45,7 +45,7 @@ def test_a_model_that_caps_its_logits_is_measured_as_it_is() -> None:
     config = Gemma2Config(
         vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, final_logit_softcapping=2.0, initializer_range=0.5,
-        max_position_embeddings=128, attn_implementation="eager",
+        max_position_embeddings=128, attn_implementation="eager",  # type: ignore[call-arg]  # it takes any
     )  # fmt: skip
     model = Gemma2ForCausalLM(config).eval()
     found = completion_log_probs(model, PROMPTS, COMPLETIONS)

@@ -32,8 +32,8 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_pair(question: str, chosen: str, rejected: str) -> PreferencePair:
     """Return a preference pair as conversations."""
-    replies = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
-    return PreferencePair(user_message(question), *replies)
+    sides = [[{"role": "assistant", "content": text}] for text in (chosen, rejected)]
+    return PreferencePair(user_message(question), sides[0], sides[1])
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpointing: bool = False) -> MemoryEstimate:
-    """Estimate the peak of a step with rows of so many tokens, for a PEFT model on its device."""
+    """Estimate the peak of a step with rows of this many tokens, for a PEFT model on its device."""
     kept = kept_bytes_per_token(model, layout)
     config = cast(Any, causal_model_of(model)).config.get_text_config()
     if checkpointing:  # a layer's inputs stay, and one layer at a time is computed again

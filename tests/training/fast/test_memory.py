@@ -29,7 +29,7 @@ def test_what_a_long_row_keeps_follows_from_two_short_ones(shape: str) -> None:
 
 def test_sharing_prompts_keeps_as_much_for_a_token_and_fewer_tokens() -> None:
     model = prepared()
-    shared, packed = (_kept_by_row(model, layout, 40) for layout in ("shared", "packed"))  # type: ignore[arg-type]
+    shared, packed = (_kept_by_row(model, layout, 40) for layout in ("shared", "packed"))
     assert shared[1] < packed[1] and shared[0] < packed[0]
 
 
@@ -70,4 +70,4 @@ def test_free_memory_ends_where_the_container_does_and_is_shared(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert memory_estimate.free_memory(torch.device("cpu")) == 500_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory_estimate.free_memory(torch.device("cpu")) > 500_000
+    assert (memory_estimate.free_memory(torch.device("cpu")) or 0) > 500_000

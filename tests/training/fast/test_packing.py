@@ -72,8 +72,8 @@ def test_lengths_are_counted_before_packing_as_they_come_out(layout: str) -> Non
     groups = groups_of(make_pairs(LENGTHS))
     for nll_on_prompt in (True, False):
         packed = pack_replies(groups, layout=layout, nll_on_prompt=nll_on_prompt)  # type: ignore[arg-type]
-        assert packed.input_ids.shape[1] == sum(packed_length(one, layout) for one in groups)  # type: ignore[arg-type]
-        assert packed.in_nll.sum() == sum(nll_tokens(one, nll_on_prompt) for one in groups)
+        assert packed.input_ids.shape[1] == sum(packed_length(one, layout) for one in groups)  # type: ignore[arg-type,misc]
+        assert int(packed.in_nll.sum()) == sum(nll_tokens(one, nll_on_prompt) for one in groups)
 
 
 def test_sums_run_over_each_completion() -> None:

@@ -90,7 +90,7 @@ def test_it_trains_as_trl_does(shape: str, nll: str, tmp_path: Path) -> None:
 def test_a_batch_of_8_is_1_times_8_whatever_the_token_budget(tmp_path: Path) -> None:
     """Lengths differ, so a mean of means would differ; a step's losses are normalised over the whole step."""
     model = with_lora(make_shape("llama_untied"))
-    ways = [
+    ways: list[dict[str, Any]] = [
         {"batch_size": 8},
         {"batch_size": 1, "gradient_accumulation_steps": 8},
         {"batch_size": 8, "token_budget": 1},
