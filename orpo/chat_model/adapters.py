@@ -3,7 +3,7 @@
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 from torch import nn
@@ -74,7 +74,7 @@ def attach_adapter(base: PreTrainedModel, adapter: Path) -> "PeftModel":
     return tuned
 
 
-def check_adapter_folder(adapter: Path) -> dict[str, Any]:
+def check_adapter_folder(adapter: Path) -> dict[str, object]:
     """Return an adapter's configuration; InputError or ModelError where the path is not an adapter in safetensors."""
     if not adapter.exists():
         raise _input(adapter, "there is no such folder; `uv run orpo/train.py` makes an adapter")

@@ -7,7 +7,7 @@ stays as it is, so a training run can ask for replies between two steps.
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,6 +17,9 @@ from transformers import PreTrainedModel
 
 from orpo.chat_model.head import Head, causal_model_of, head_of
 from orpo.chat_model.slot_cache import IMPLEMENTATION, SlotCache
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLinear
 
 _LARGEST_COPY_BYTES: Final = 4 * 2**30  # of weights; a larger model computes with its own, unpacked and unfolded
 _ROWS: Final = 64  # that a bfloat16 product takes, no more and no fewer
@@ -139,7 +142,7 @@ def _build(causal: PreTrainedModel, dtype: torch.dtype) -> Decoder | None:
         return None
     shared = {id(tensor): tensor for tensor in (*causal.parameters(), *causal.buffers())}
     try:
-        twin = copy.deepcopy(causal, dict[int, Any](shared))
+        twin = copy.deepcopy(causal, shared)
     except Exception:  # whatever a model's own code keeps that cannot be copied
         return None
     twin.train(False)
@@ -165,7 +168,7 @@ def _replace_children(parent: nn.Module, dtype: torch.dtype, *, packed: bool) ->
         is_adapted = hasattr(child, "get_base_layer")
         weight = _folded_weight(child)
         if weight is not None and (packed or is_adapted):
-            base: Any = child.get_base_layer() if is_adapted else child  # type: ignore[operator]
+            base = cast(nn.Linear, child.get_base_layer() if is_adapted else child)  # type: ignore[operator]
             bias = None if base.bias is None else base.bias.to(dtype)
             setattr(parent, name, _linear(weight.to(dtype), bias, packed=packed))
         elif not is_adapted:  # an adapter that cannot be folded needs its layers as they are
@@ -179,7 +182,7 @@ def _folded_weight(module: nn.Module) -> Tensor | None:
     base = module.get_base_layer() if hasattr(module, "get_base_layer") else None  # type: ignore[operator]
     if type(base) is not nn.Linear or not hasattr(module, "lora_A"):
         return None
-    layer: Any = module  # peft.tuners.lora.Linear
+    layer = cast("LoraLinear", module)
     weight: Tensor = base.weight
     if layer.disable_adapters or layer.merged:
         return weight

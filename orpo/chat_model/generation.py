@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -217,9 +216,8 @@ def _by_transformers(
         padding = [longest - len(prompts[row]) for row in rows]
         ids = [[pad] * count + list(prompts[row]) for row, count in zip(rows, padding, strict=True)]
         mask = [[0] * count + [1] * (longest - count) for count in padding]
-        generator: Any = model  # whose generate is transformers'
         with torch.no_grad():
-            output = generator.generate(
+            output = model.generate(  # type: ignore[operator]  # transformers'
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
                 generation_config=_plain_config(request.picker.sampling.max_new_tokens, end_ids, pad),
@@ -230,8 +228,7 @@ def _by_transformers(
 
 def _plain_config(max_new_tokens: int, end_ids: list[int], pad: int) -> GenerationConfig:
     """Say everything, because what is left out comes from the model's own generation_config.json."""
-    make_config: Any = GenerationConfig  # untyped in transformers
-    config: GenerationConfig = make_config(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,
@@ -242,7 +239,6 @@ def _plain_config(max_new_tokens: int, end_ids: list[int], pad: int) -> Generati
         eos_token_id=end_ids,
         pad_token_id=pad,
     )
-    return config
 
 
 class _Picked(LogitsProcessor):

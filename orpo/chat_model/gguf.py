@@ -9,20 +9,24 @@ import functools
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from orpo.command.display import Advance, console_err, progress_bar
 from orpo.command.errors import ModelError, OutputError
 from orpo.command.paths import cache_folder
 
 if TYPE_CHECKING:
+    import gguf
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _Item = TypeVar("_Item")
+
+LoadingInfo = dict[str, set[str]]
+"""What transformers says of a loading: `missing_keys` and the like."""
 
 GGUF_SUFFIX: Final = ".gguf"
 
@@ -92,15 +96,15 @@ def _read(file: Path, name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerB
     try:
         reader = _open(file)
         with progress_bar(f"converting {name}", len(reader.tensors)) as advance, _read_with(reader, advance):
-            place: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **place)
-            factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
-            model, info = factory.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name, local_files_only=True)
+            load = cast("Callable[..., tuple[PreTrainedModel, LoadingInfo]]", AutoModelForCausalLM.from_pretrained)
+            model, info = load(
                 str(file.parent),
+                gguf_file=file.name,
+                local_files_only=True,
                 dtype=torch.bfloat16,
                 quantization_config=GgufConfig(dequantize=True),
                 output_loading_info=True,
-                **place,
             )
     except MemoryError:
         raise
@@ -115,25 +119,26 @@ def _read(file: Path, name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerB
     return model, tokenizer
 
 
-def _open(file: Path) -> Any:  # gguf.GGUFReader, whose subclass is made in here
+def _open(file: Path) -> "gguf.GGUFReader":
     """Return gguf's reader of a file; its slices of a plain array are three times as fast as those of a memmap."""
     import gguf
     import numpy as np
+    from numpy.typing import NDArray
 
     class Reader(gguf.GGUFReader):
-        @property
-        def data(self) -> Any:
+        @property  # type: ignore[override]
+        def data(self) -> NDArray[np.uint8]:
             return self._data
 
         @data.setter
-        def data(self, mapped: Any) -> None:
+        def data(self, mapped: NDArray[np.uint8]) -> None:
             self._data = mapped.view(np.ndarray)
 
     return Reader(file)
 
 
 @contextmanager
-def _read_with(reader: Any, advance: Advance) -> Iterator[None]:
+def _read_with(reader: "gguf.GGUFReader", advance: Advance) -> Iterator[None]:
     """Have transformers read with this reader, moving our progress bar instead of its own, and log nothing.
 
     By itself it parses the file three times, and makes the map of names once for each of the model's modules.
@@ -147,10 +152,9 @@ def _read_with(reader: Any, advance: Advance) -> Iterator[None]:
             yield item
             advance()
 
-    log: Any = logging  # untyped
-    level = log.get_verbosity()
-    log.set_verbosity(log.CRITICAL)
-    hook = log.set_tqdm_hook(lambda _bar, args, options: log.EmptyTqdm(*args, **options))
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # type: ignore[attr-defined]
+    hook = logging.set_tqdm_hook(lambda _bar, args, options: logging.EmptyTqdm(*args, **options))  # type: ignore[no-untyped-call]
     try:
         with (
             _replaced(gguf, "GGUFReader", lambda _path: reader),
@@ -159,8 +163,8 @@ def _read_with(reader: Any, advance: Advance) -> Iterator[None]:
         ):
             yield
     finally:
-        log.set_tqdm_hook(hook)
-        log.set_verbosity(level)
+        logging.set_tqdm_hook(hook)
+        logging.set_verbosity(level)
 
 
 @contextmanager
@@ -173,7 +177,7 @@ def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def _restore_llama3_rope(model: "PreTrainedModel", reader: Any) -> None:
+def _restore_llama3_rope(model: "PreTrainedModel", reader: "gguf.GGUFReader") -> None:
     """Restore the scaled rotations of Llama 3.1 and later, which GGUF keeps as a tensor that transformers ignores.
 
     The tensor holds 1 for the fast rotations and the scaling factor for the slowest; the other numbers are the same in

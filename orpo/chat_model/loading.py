@@ -4,18 +4,18 @@ A model is the default one by its name, a local folder, a GGUF file, or an id on
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from orpo.chat_model.chat_template import PLAIN_TEMPLATE, missing_markers
 from orpo.chat_model.default_model import DEFAULT_MODEL, default_model_folder
-from orpo.chat_model.gguf import convert_gguf, is_gguf
+from orpo.chat_model.gguf import LoadingInfo, convert_gguf, is_gguf
 from orpo.chat_model.model_files import check_model_folder, is_offline, loading_error
 from orpo.chat_model.options import resolve_device, resolve_reply_dtype
 from orpo.command.display import console_err
@@ -129,13 +129,13 @@ def load_model(
     device = resolve_device(device) if isinstance(device, str) else device
     dtype = resolve_reply_dtype(dtype, device) if isinstance(dtype, str) else dtype
     source = locate_model(model)
-    factory: Any = AutoModelForCausalLM  # whose types do not know output_loading_info
-    special: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
+    special: dict[str, object] = {} if attention == "auto" else {"attn_implementation": attention}
     if quantize == "4bit":
         special |= {"quantization_config": _four_bit(dtype), "device_map": {"": device}}
     try:
         with _no_loading_bar(source):
-            loaded, info = factory.from_pretrained(
+            load = cast("Callable[..., tuple[PreTrainedModel, LoadingInfo]]", AutoModelForCausalLM.from_pretrained)
+            loaded, info = load(
                 source,
                 dtype=dtype,
                 use_safetensors=True,
@@ -153,7 +153,7 @@ def load_model(
             f"the first {lacking[0]}); it is not a whole causal language model",
             setting="model",
         )
-    placed = loaded if special.get("device_map") else loaded.to(device)
+    placed = loaded if special.get("device_map") else loaded.to(device)  # type: ignore[arg-type]
     return cast(PreTrainedModel, placed.eval())
 
 
@@ -179,15 +179,14 @@ def _no_loading_bar(source: str) -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    switch: Any = logging  # untyped
-    quiet = Path(source).is_dir() and switch.is_progress_bar_enabled()
+    quiet = Path(source).is_dir() and logging.is_progress_bar_enabled()
     if quiet:
-        switch.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if quiet:
-            switch.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _read_template(file: Path) -> str:

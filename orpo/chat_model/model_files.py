@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.command.errors import ModelError
@@ -38,7 +38,7 @@ def check_model_folder(folder: Path, shown: str) -> None:
                 raise _problem(shown, f"its {index.name} names a file outside the folder ({shard}), which is not read")
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, object]:
     """Return the object in a JSON file; ModelError where there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

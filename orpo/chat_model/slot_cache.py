@@ -11,7 +11,7 @@ transformers asks for an attention implementation by name and for a cache by two
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class SlotCache:
             self._values[layer] = self._values[layer][index, :, :width].contiguous()
         self._capacity = width
 
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Keep a layer's new keys and values, and return those to attend to besides the shared beginning."""
         if self._filling is None:
             rows = torch.arange(len(self.lengths), device=keys.device)
@@ -211,7 +211,7 @@ def _attention(
     softcap: float | None = None,
     sliding_window: int | None = None,
     s_aux: Tensor | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[Tensor, None]:
     """Attend as the slot cache of this pass says; the mask is made from its lengths."""
     if s_aux is not None:

@@ -55,7 +55,7 @@ def _once(kind: type[argparse.Action]) -> type[argparse.Action]:
 
     class Once(kind):  # type: ignore[misc, valid-type]
         def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: object = None
         ) -> None:
             if hasattr(namespace, self.dest):
                 raise argparse.ArgumentError(self, "is given twice; pass it once")

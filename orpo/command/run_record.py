@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from orpo.command.errors import InputError
 from orpo.command.output_folder import RECORD_NAME, write_whole
@@ -88,7 +88,7 @@ class RunRecord:
         return file
 
 
-def read_run_record(folder: Path) -> dict[str, Any]:
+def read_run_record(folder: Path) -> dict[str, object]:
     """Read the record that lies in a folder; InputError where there is none or it cannot be read."""
     file = folder / RECORD_NAME
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from orpo.command.errors import InputError
 from orpo.records.messages import Message, system_message, with_system
@@ -88,7 +88,7 @@ def find_prompt_columns(rows: Rows, wanted: str | None, setting: str) -> Columns
     return ColumnsFound(prompt, system=system, input=_input_beside(prompt, there))
 
 
-def read_prompt_cells(cells: Mapping[str, Any], names: ColumnsFound) -> list[Message]:
+def read_prompt_cells(cells: Mapping[str, object], names: ColumnsFound) -> list[Message]:
     """Return what a row says before any reply: the system prompt, the prompt, and what it is to be done on."""
     value = cells.get(names.prompt) if names.prompt else None
     prompt = read_messages(value, "user", names.prompt or "prompt") or []
@@ -162,14 +162,14 @@ def _input_beside(prompt: str | None, there: Sequence[str]) -> str | None:
     return _INPUT_NAME if _INPUT_NAME in there and prompt not in (None, _INPUT_NAME) else None
 
 
-def _says_something(value: Any) -> bool:
+def _says_something(value: object) -> bool:
     """Tell sentences, lists and objects from names, numbers and ids."""
     if isinstance(value, str):
         return len(value.split()) > 1
     return isinstance(value, list | dict) and any(_texts(value))
 
 
-def _texts(value: Any, depth: int = 4) -> Iterator[str]:
+def _texts(value: object, depth: int = 4) -> Iterator[str]:
     """Yield the texts of more than one word within a value."""
     if isinstance(value, str):
         if len(value.split()) > 1:

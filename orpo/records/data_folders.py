@@ -7,7 +7,7 @@ the files' names (`data/train-00000-of-00002.parquet`, `test.jsonl`).
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orpo.command.errors import InputError
 from orpo.records.file_formats import FILE_SUFFIXES, file_suffix, is_data_file
@@ -113,7 +113,7 @@ def _files_named_by_card(folder: Path, setting: str, config: str | None, split: 
     return found
 
 
-def _configs_of_card(folder: Path) -> list[Mapping[str, Any]]:
+def _configs_of_card(folder: Path) -> list[Mapping[str, object]]:
     import yaml
 
     card = folder / "README.md"
@@ -128,7 +128,7 @@ def _configs_of_card(folder: Path) -> list[Mapping[str, Any]]:
     return [entry for entry in configs if isinstance(entry, dict)] if isinstance(configs, list) else []
 
 
-def _patterns_by_split(data_files: Any) -> dict[str, list[str]]:
+def _patterns_by_split(data_files: object) -> dict[str, list[str]]:
     """Return the patterns of each split; a configuration may give a pattern, a list of them, or splits with paths."""
     if isinstance(data_files, str):
         return {"train": [data_files]} if _is_inside(data_files) else {}

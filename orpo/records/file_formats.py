@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from orpo.command.errors import InputError
 from orpo.records.json_text import kind_of_value, parse_json_entries, parse_json_lines
@@ -46,7 +46,7 @@ def read_file(path: Path, setting: str) -> list[ReadRow]:
     return list(reader(path, setting))
 
 
-def table_rows(rows: Iterable[dict[str, Any]], source: str) -> list[ReadRow]:
+def table_rows(rows: Iterable[dict[str, object]], source: str) -> list[ReadRow]:
     """Return rows of a table with their numbers."""
     return [Row(row, Place(source, number, "row")) for number, row in enumerate(rows, start=1)]
 
@@ -103,7 +103,7 @@ def _read_json(path: Path, setting: str) -> Iterator[ReadRow]:
             yield BadRow(place, f"is not a JSON object with columns, but {kind_of_value(value)}", _ONLY_OBJECTS)
 
 
-def _rows_within(entries: list[Any]) -> list[Any]:
+def _rows_within(entries: list[object]) -> list[object]:
     """Return the rows of `{"data": [...]}` too, as some tools write tables."""
     if len(entries) == 1 and isinstance(entries[0], dict) and len(entries[0]) == 1:
         (value,) = entries[0].values()

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from orpo.records.rows import RowProblem
 
 _REMEDY: Final = "mend or drop it"
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str) -> object:
     """Return the value that a text holds; RowProblem where it is not JSON or no computer should read it."""
     try:
         return json.loads(text)
@@ -22,7 +22,7 @@ def parse_json(text: str) -> Any:
         raise RowProblem("holds a number of thousands of digits", _REMEDY) from None
 
 
-def parse_json_lines(text: str) -> Iterator[tuple[int, Any]]:
+def parse_json_lines(text: str) -> Iterator[tuple[int, object]]:
     """Yield the number and the value of each line that is not blank; the value is a RowProblem where it is not JSON."""
     # splitlines() would also break at U+2028, which JSON allows inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -33,7 +33,7 @@ def parse_json_lines(text: str) -> Iterator[tuple[int, Any]]:
                 yield number, problem
 
 
-def parse_json_entries(text: str) -> list[Any] | None:
+def parse_json_entries(text: str) -> list[object] | None:
     """Return the entries of a text that is one JSON value in all: those of an array, or the value itself.
 
     None for a text that is JSON lines instead, however it begins.

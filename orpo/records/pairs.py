@@ -3,12 +3,15 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from orpo.records.messages import Message
 from orpo.records.read_rows import DATASET_FOLDER, PAIRS_FILE
+
+if TYPE_CHECKING:
+    import datasets
 
 Messages = list[Message]
 PairKind = Literal["presence", "fit", "excess", "place", "restraint", "obedience", ""]
@@ -77,7 +80,7 @@ class PreferencePair:
         """How an error names the pair: `pairs.jsonl line 3`."""
         return f"{self.file} {self.unit} {self.row}".strip()
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> dict[str, object]:
         """Return the pair as one row of the data set."""
         row = asdict(self)
         for name in _PLACE:
@@ -106,24 +109,11 @@ def write_pairs(folder: Path, pairs: Sequence[PreferencePair], *, card: str = ""
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _features() -> Any:
+def _features() -> "datasets.Features":
     import datasets
 
     text, number = datasets.Value("string"), datasets.Value("float64")
-    messages = datasets.List({"role": text, "content": text})
-    return datasets.Features(
-        {
-            "prompt": messages,
-            "chosen": messages,
-            "rejected": messages,
-            "chosen_score": number,
-            "rejected_score": number,
-            "chosen_model": text,
-            "rejected_model": text,
-            "prompt_id": text,
-            "source": text,
-            "kind": text,
-            "chosen_reasons": datasets.List(text),
-            "rejected_reasons": datasets.List(text),
-        }
-    )
+    special = dict.fromkeys(("prompt", "chosen", "rejected"), datasets.List({"role": text, "content": text}))
+    special |= dict.fromkeys(_SCORES, number) | dict.fromkeys(_REASONS, datasets.List(text))
+    names = [field.name for field in fields(PreferencePair) if field.name not in _PLACE]
+    return datasets.Features({name: special.get(name, text) for name in names})

@@ -1,10 +1,10 @@
 """Prompts: the embedded set, and whatever a user brings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from orpo.command.errors import InputError
 from orpo.records.columns import (
@@ -19,6 +19,7 @@ from orpo.records.messages import last_message, user_message
 from orpo.records.read_messages import whole_text
 from orpo.records.read_rows import Rows, read_rows
 from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
+from orpo.records.shipped import shipped_rows
 
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
@@ -57,23 +58,20 @@ class Prompt:
 
 def embedded_prompts(split: Literal["train", "held_out"] | None = None) -> list[Prompt]:
     """Return the prompts that come with the package, all or those of one split."""
-    return [_embedded_prompt(row) for row in _embedded_rows() if split in (None, row["split"])]
+    return [prompt for prompt, _ in _embedded() if split in (None, prompt.split)]
 
 
 def standard_prompts() -> list[Prompt]:
     """Return the 200 held-out prompts that models are compared on: 150 where an emoji is in place, 50 where not."""
-    return [_embedded_prompt(row) for row in _embedded_rows() if row.get("standard")]
+    return [prompt for prompt, is_standard in _embedded() if is_standard]
 
 
-def _embedded_rows() -> list[dict[str, Any]]:
-    with PROMPTS_FILE.open(encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream]
-
-
-def _embedded_prompt(row: dict[str, Any]) -> Prompt:
-    said = row["prompt"]
-    text, messages = (said, None) if isinstance(said, str) else (last_message(said), said)
-    return Prompt(row["prompt_id"], text, row["category"], row["split"], messages)
+def _embedded() -> Iterator[tuple[Prompt, bool]]:
+    """Yield each embedded prompt, and whether it is one of the standard ones."""
+    for row in shipped_rows(PROMPTS_FILE.name):
+        said = row["prompt"]
+        text, messages = (said, None) if isinstance(said, str) else (last_message(said), said)
+        yield Prompt(row["prompt_id"], text, row["category"], row["split"], messages), bool(row.get("standard"))
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def _read_prompt(row: Row, names: ColumnsFound, ids: set[str]) -> Prompt:
     )
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     return whole_text(str(value)) if isinstance(value, str | int) else ""
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from orpo.records.json_text import kind_of_value
 from orpo.records.messages import Message
@@ -38,7 +38,7 @@ _TURN: Final = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 _FILL: Final = "fill or drop these rows"
 
 
-def read_messages(value: Any, role: str, column: str) -> list[Message] | None:
+def read_messages(value: object, role: str, column: str) -> list[Message] | None:
     """Return a cell as messages; text becomes one message of the given role; None for an empty cell.
 
     Raises RowProblem, whose text names the column.
@@ -71,7 +71,7 @@ def whole_text(text: str) -> str:
     return _HALF_CHARACTER.sub("\ufffd", text)
 
 
-def _read_message(entry: Any, column: str) -> Message:
+def _read_message(entry: object, column: str) -> Message:
     remedy = "each message needs a role (system, user, assistant) and a content"
     if not isinstance(entry, Mapping):
         raise RowProblem(f"{column} holds a list with {kind_of_value(entry)} in place of a message", remedy)
@@ -82,7 +82,7 @@ def _read_message(entry: Any, column: str) -> Message:
     raise RowProblem(f"{column} holds a message without role and content", remedy)
 
 
-def _read_role(role: Any, column: str) -> str:
+def _read_role(role: object, column: str) -> str:
     remedy = "roles are system, user and assistant"
     if not isinstance(role, str):
         raise RowProblem(f"{column} has a message whose role is {kind_of_value(role)}", remedy)
@@ -92,7 +92,7 @@ def _read_role(role: Any, column: str) -> str:
     return known
 
 
-def _read_content(content: Any, column: str) -> str:
+def _read_content(content: object, column: str) -> str:
     if isinstance(content, str):
         return content
     if content is None:
@@ -101,19 +101,19 @@ def _read_content(content: Any, column: str) -> str:
     return "".join(_read_part(part, column) for part in parts)
 
 
-def _read_part(part: Any, column: str) -> str:
+def _read_part(part: object, column: str) -> str:
     if isinstance(part, str):
         return part
-    text = part.get("text") if isinstance(part, Mapping) else None
+    fields = part if isinstance(part, Mapping) else {}
+    text, named = fields.get("text"), fields.get("type")
     # Tables give every part the columns of all: a text part may carry `image: null`.
-    if isinstance(text, str) and part.get("type", "text") == "text":
+    if isinstance(text, str) and fields.get("type", "text") == "text":
         return text
-    named = part.get("type") if isinstance(part, Mapping) else None
     what = f"a part of the type {named[:40]!r}" if isinstance(named, str) else kind_of_value(part)
     raise RowProblem(f"{column} holds a message whose content is {what}", "only text can be used")
 
 
-def _within_text(text: str, column: str) -> Any:
+def _within_text(text: str, column: str) -> object:
     """Return the messages that a text holds, or the text itself."""
     if _WRITTEN_LIST.match(text) and text.rstrip()[-1] in "]}":
         return _parse_written_list(text, column) or text
@@ -122,7 +122,7 @@ def _within_text(text: str, column: str) -> Any:
     return text
 
 
-def _parse_written_list(text: str, column: str) -> list[Any] | None:
+def _parse_written_list(text: str, column: str) -> list[object] | None:
     """Parse messages as JSON, as Python wrote them, or as numpy did: with a line break where a comma should be.
 
     None for data that are no messages, such as a reply that lists users with their roles.
@@ -142,7 +142,7 @@ def _parse_written_list(text: str, column: str) -> list[Any] | None:
     raise RowProblem(f"{column} holds chat messages as text that cannot be parsed", remedy)
 
 
-def _parse_dialogue(text: str) -> list[Any]:
+def _parse_dialogue(text: str) -> list[Message]:
     """Take a dialogue apart as Anthropic's HH data set writes it; an open turn of the assistant at its end goes."""
     pieces = _TURN.split(text)[1:]
     turns = [{"role": role, "content": said.strip()} for role, said in zip(pieces[::2], pieces[1::2], strict=True)]

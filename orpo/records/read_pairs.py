@@ -8,7 +8,7 @@ rows.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, SupportsFloat
 
 from orpo.command.errors import InputError
 from orpo.records.columns import (
@@ -112,7 +112,7 @@ def _read_pair(row: Row, names: ColumnsFound) -> PreferencePair:
     return _typed_pair(row, prompt, chosen, rejected)
 
 
-def _read_reply(value: Any, name: str) -> list[Message]:
+def _read_reply(value: object, name: str) -> list[Message]:
     messages = read_messages(value, "assistant", name)
     if messages is None:
         raise RowProblem(f"{name} is null", "fill or drop these rows")
@@ -200,8 +200,10 @@ def _typed_pair(row: Row, prompt: list[Message], chosen: list[Message], rejected
     )
 
 
-def _as_number(value: Any) -> float:
+def _as_number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | SupportsFloat):
+        return math.nan
     try:
-        return math.nan if isinstance(value, bool) or value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
+        return float(value)
+    except (ValueError, OverflowError):
         return math.nan

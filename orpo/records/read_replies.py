@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from orpo.command.errors import InputError
 from orpo.records.file_formats import decode_text
@@ -54,7 +54,7 @@ def read_replies(data: bytes, name: str, asked: AnsweredReply) -> Iterator[Answe
             raise InputError(f"{where}: {problem.what} ({problem.remedy})") from None
 
 
-def _read_entry(entry: Any, asked: AnsweredReply) -> AnsweredReply:
+def _read_entry(entry: object, asked: AnsweredReply) -> AnsweredReply:
     """Return the reply, prompt and system message of one entry: an object, or the reply alone as text."""
     remedy = f"write a text or an object with the reply, named one of {', '.join(REPLY_COLUMNS)}"
     if isinstance(entry, RowProblem):
@@ -79,7 +79,7 @@ def _read_entry(entry: Any, asked: AnsweredReply) -> AnsweredReply:
     return AnsweredReply(said, told.get("user") or asked.prompt, told.get("system") or asked.system)
 
 
-def _talk(entry: dict[str, Any], column: str) -> list[Message]:
+def _talk(entry: dict[str, object], column: str) -> list[Message]:
     value = entry.get(column)
     # A message of another role, a tool's for example, is no part of what is scored.
     return (
@@ -87,7 +87,7 @@ def _talk(entry: dict[str, Any], column: str) -> list[Message]:
     )
 
 
-def _counts(message: Any) -> bool:
+def _counts(message: object) -> bool:
     if not isinstance(message, dict):
         return True
     # A call of a tool has no content.
@@ -98,7 +98,7 @@ def _last_of(talk: list[Message]) -> dict[str, str]:
     return {message["role"]: message["content"] for message in talk}
 
 
-def _text_of(value: Any, role: str, name: str) -> str:
+def _text_of(value: object, role: str, name: str) -> str:
     if isinstance(value, str):
         return value  # a reply that looks like written messages is still the reply
     messages = read_messages(value, role, name)

@@ -5,12 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from orpo.command.errors import InputError
 from orpo.records.data_folders import choose_files
 from orpo.records.file_formats import ReadRow, is_data_file, read_file, table_rows
 from orpo.records.rows import BadRow, Row, column_names
+
+if TYPE_CHECKING:
+    import datasets
 
 PAIRS_FILE: Final = "pairs.jsonl"
 DATASET_FOLDER: Final = "dataset"
@@ -102,9 +105,9 @@ def _read_saved_dataset(path: Path, setting: str, split: str) -> list[ReadRow]:
     return table_rows(_to_list(found, str(path), setting), str(path))
 
 
-def _to_list(found: Any, source: str, setting: str) -> list[dict[str, Any]]:
+def _to_list(found: "datasets.Dataset", source: str, setting: str) -> list[dict[str, object]]:
     try:
-        rows: list[dict[str, Any]] = found.to_list()
+        rows: list[dict[str, object]] = found.to_list()
     except Exception as problem:  # damaged pages are found only when they are read
         reason = (str(problem).splitlines() or [type(problem).__name__])[0][:120]
         raise InputError(f"{source}: its rows cannot be read ({reason})", setting=setting) from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from orpo.command.errors import InputError
 
@@ -36,7 +36,7 @@ class Place:
 class Row:
     """One row and its place."""
 
-    columns: dict[str, Any]
+    columns: dict[str, object]
     place: Place
 
 

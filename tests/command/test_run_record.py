@@ -5,6 +5,7 @@ import math
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_record_holds_settings_versions_and_metrics_and_reads_back(tmp_path: P
     record.facts["rows"] = 12
     record.device = "cpu"
     record.write(tmp_path)
-    read = read_run_record(tmp_path)
+    read: dict[str, Any] = dict(read_run_record(tmp_path))
     assert read["command"] == "bake" and read["seed"] == 7 and read["device"] == "cpu"
     assert read["metrics"] == {"loss": 0.25} and read["facts"] == {"rows": 12}
     assert read["settings"] == {
