@@ -175,8 +175,12 @@ class Stepper:
             from orpo.training.fast.trainer import build_trainer as build
         else:
             from orpo.training.trl_trainer import build_trainer as build
-        parts: Any = (self.model, make_tokenizer(), pairs, [], settings, Path(tempfile.mkdtemp()), [])
-        self.trainer: Any = build(*parts, learning_rate=1e-6)
+        from orpo.training.trainer_arguments import TrainerParts
+
+        parts = TrainerParts(
+            self.model, make_tokenizer(), pairs, [], settings, Path(tempfile.mkdtemp()), [], learning_rate=1e-6
+        )
+        self.trainer: Any = build(parts)
         self.trainer.state.max_steps = 1000
         self.trainer.current_gradient_accumulation_steps = 1
         self.trainer.create_optimizer()

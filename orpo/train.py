@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     result = train(settings, pairs)
     counts = result.counts
     print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")
-    speed = result.metrics.get("tokens_per_second")
+    speed = result.tokens_per_second
     lines = [
         f"pairs        {counts['train']} to train on, {counts['evaluation']} to evaluate on, of {counts['pairs']}",
         f"steps        {counts['steps']} in {result.wall_seconds:.0f} s" + (f", {speed:.0f} tokens/s" if speed else ""),

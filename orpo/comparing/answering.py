@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from orpo.chat_model.adapters import load_with_adapter
 from orpo.chat_model.chat_template import encode_prompt, encode_text
@@ -41,6 +41,20 @@ class Answers:
 
     replies: list[Reply]
     seconds: float
+
+
+class _KeptReply(TypedDict):
+    text: str
+    finished: bool
+    tokens: int
+
+
+class _Kept(TypedDict, total=False):
+    """What a file of the cache holds: replies with their time, or log-probabilities."""
+
+    replies: list[_KeptReply]
+    seconds: float
+    log_probs: list[tuple[float, int]]
 
 
 class AnsweringModel:
@@ -100,7 +114,8 @@ class AnsweringModel:
                 on_batch=on_batch,
             )
             seconds = time.perf_counter() - started
-        _keep(file, {"replies": [asdict(reply) for reply in replies], "seconds": seconds})
+        rows: list[_KeptReply] = [{"text": r.text, "finished": r.finished, "tokens": r.tokens} for r in replies]
+        _keep(file, {"replies": rows, "seconds": seconds})
         return Answers(replies, seconds)
 
     def text_log_probs(self, texts: Sequence[str], *, tuned: bool) -> list[tuple[float, int]]:
@@ -143,11 +158,11 @@ class AnsweringModel:
         base = _hash_folder(source) if source.is_dir() else f"{self.name}@{self.model.config._commit_hash}"
         return f"{base}+{_hash_folder(self.adapter)}" if tuned and self.adapter is not None else base
 
-    def _find(self, file: Path) -> dict[str, Any] | None:
+    def _find(self, file: Path) -> _Kept | None:
         if not self._reuse:
             return None
         try:
-            kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            kept: _Kept = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none yet, or one that a full disk cut off: asked again
             return None
         return kept
@@ -179,7 +194,7 @@ def _hash_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _keep(file: Path, content: dict[str, Any]) -> None:
+def _keep(file: Path, content: _Kept) -> None:
     """Write an answer whole or not at all; a cache that cannot be written costs time later, and no result now."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from orpo.command.markdown import table
 from orpo.command.output_folder import write_whole
 from orpo.comparing.comparison import Comparison
 from orpo.comparing.tables import notes, with_interval, with_verdict
@@ -16,12 +17,17 @@ _END: Final = "<!-- report: end -->"
 def result_table(comparison: Comparison, number: int) -> str:
     """Return the main figures of the base and of one side as a Markdown table, with intervals."""
     base, ours = comparison.figures[0], comparison.figures[number]
-    lines = [f"| measure | {comparison.sides[0].name} | tuned | difference |", "|---|---|---|---|"]
-    for measure in comparison.measures:
-        if measure.is_main:
-            found = (with_interval(measure, base.get(measure.key)), with_interval(measure, ours.get(measure.key)))
-            lines.append(f"| {measure.label} | {' | '.join(found)} | {with_verdict(measure, ours.get(measure.key))} |")
-    return "\n".join(lines)
+    rows = [
+        (
+            measure.label,
+            with_interval(measure, base.get(measure.key)),
+            with_interval(measure, ours.get(measure.key)),
+            with_verdict(measure, ours.get(measure.key)),
+        )
+        for measure in comparison.measures
+        if measure.is_main
+    ]
+    return table(("measure", comparison.sides[0].name, "tuned", "difference"), rows)
 
 
 def update_card(folder: Path, comparison: Comparison, number: int) -> None:

@@ -8,7 +8,6 @@ repeating themselves)? Does it still know what it knew (short questions, perplex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from orpo.comparing.answering import AnsweringModel, Answers
 from orpo.comparing.approaches import Approach
@@ -55,11 +54,11 @@ class Comparison:
         """Return what was measured, in the order of the tables."""
         return measures_of(self.figures)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """Return one JSON-able row for each prompt and seed, each wish and each short question, with every reply."""
         return [*self._prompt_rows(), *self._obedience_rows(), *self._question_rows()]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Return each side's figures as JSON values."""
         return {
             side.name: {
@@ -69,7 +68,7 @@ class Comparison:
             for side, figures in zip(self.sides, self.figures, strict=True)
         }
 
-    def _prompt_rows(self) -> list[dict[str, Any]]:
+    def _prompt_rows(self) -> list[dict[str, object]]:
         rows = []
         for index, prompt in enumerate(self.held_out.prompts):
             about = {"prompt_id": prompt.prompt_id, "category": prompt.category, "prompt": prompt.text}
@@ -80,7 +79,7 @@ class Comparison:
                 rows.append({"part": "prompts", **about, **({"seed": run} if run else {}), "replies": said})
         return rows
 
-    def _obedience_rows(self) -> list[dict[str, Any]]:
+    def _obedience_rows(self) -> list[dict[str, object]]:
         return [
             {
                 "part": "obedience",
@@ -91,7 +90,7 @@ class Comparison:
             for index, case in enumerate(self.held_out.obedience)
         ]
 
-    def _question_rows(self) -> list[dict[str, Any]]:
+    def _question_rows(self) -> list[dict[str, object]]:
         return [
             {
                 "part": "questions",
@@ -161,6 +160,6 @@ class _Interviewer:
         return self._model.answer(asked, sampling, seed=seed, tuned=self.tuned, on_batch=self._on_batch)
 
 
-def _reply_row(reply: Reply, report: ScoreReport | None = None) -> dict[str, Any]:
+def _reply_row(reply: Reply, report: ScoreReport | None = None) -> dict[str, object]:
     row = {**asdict(reply), "emojis": count_emojis(reply.text)}
     return row if report is None else {**row, "score": report.as_dict()}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -20,6 +20,9 @@ from orpo.records.prompts import OUT_OF_PLACE, Prompt
 from orpo.records.replies import Reply
 from orpo.scoring import ScoreReport, count_emojis, find_emojis
 from orpo.scoring.measures import repeats_itself
+
+if TYPE_CHECKING:
+    from orpo.comparing.report import ReportFacts
 
 _TEMPLATE: Final = "page.html.jinja"
 _UNPRINTABLE: Final = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF), "\ufffd")
@@ -58,7 +61,7 @@ class ShownPrompt:
     replies: list[ShownReply]
 
 
-def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: dict[str, Any]) -> str:
+def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: "ReportFacts") -> str:
     """Return the page's HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -172,7 +175,7 @@ def _shown_reply(side: Side, reply: Reply, report: ScoreReport, colour: str) -> 
     return ShownReply(side.name, colour, mark_emojis(reply.text), f"{report.score:.2f}", "; ".join(facts))
 
 
-def _settings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def _settings(facts: "ReportFacts") -> list[tuple[str, str]]:
     """Return what each run was told, as titles with JSON."""
     asked = {"model": facts["model"], "judge": facts["judge"], "seeds": facts["seeds"], "sampling": facts["sampling"]}
     shown = [("This report", asked), *((f"{name}: how it was asked", about) for name, about in facts["sides"].items())]

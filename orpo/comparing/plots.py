@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 import numpy as np
@@ -23,7 +23,7 @@ _MARKERS: Final = "oDs^vPX<>"
 # Stand-ins that no plot uses otherwise, and what the page makes of them.
 _INK, _GRID = "#010203", "#040506"
 _THEME: Final = {_INK: "var(--ink)", _GRID: "var(--line)"}
-_STYLE: Final[dict[Any, Any]] = {
+_STYLE: Final = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 10,
@@ -164,7 +164,7 @@ def _figure(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are of a Literal
         rows = (len(comparison.sides) + 1) // 2 if legend else 0
         canvas = Canvas(figsize=(4.6, height + 0.22 * rows), layout="constrained")
         FigureCanvasSVG(canvas)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict
 
 from orpo.chat_model.adapters import adapter_base_name
 from orpo.chat_model.loading import locate_model
@@ -35,6 +35,17 @@ PAGE_NAME: Final = "report.html"
 _JUDGED: Final = Sampling(temperature=0.0, max_new_tokens=8)
 
 
+class ReportFacts(TypedDict):
+    """The models, how each side came about, and how each adapter was trained."""
+
+    model: str
+    judge: str | None
+    seeds: list[int]
+    sampling: dict[str, float]
+    sides: dict[str, dict[str, object]]
+    training: dict[str, dict[str, object] | None]
+
+
 @dataclass(frozen=True)
 class Report:
     """What was compared and where it is written.
@@ -42,13 +53,13 @@ class Report:
     Attributes:
         comparison: Every side's replies and figures.
         judgements: What the judge says of them; empty without one.
-        facts: The model, the judge, how each side came about, and how each adapter was trained.
+        facts: What else there is to know.
         folder: Where report.html, report.json and run.json are.
     """
 
     comparison: Comparison
     judgements: list[Judgement]
-    facts: dict[str, Any]
+    facts: ReportFacts
     folder: Path
 
 
@@ -70,7 +81,7 @@ def run_report(settings: ReportSettings) -> Report:
     sides, device = _ask_all(settings, name, adapters, held_out, asking)
     comparison = Comparison(held_out, sides, asking.scorer)
     judgements = _judge(settings, comparison)
-    facts = {
+    facts: ReportFacts = {
         "model": name,
         "judge": settings.judge,
         "seeds": list(seeds),
@@ -152,7 +163,7 @@ def _shared_base(settings: ReportSettings, adapters: Sequence[Path]) -> str:
     return names[first]
 
 
-def _training_settings(adapter: Path) -> dict[str, Any] | None:
+def _training_settings(adapter: Path) -> dict[str, object] | None:
     """Return how an adapter was trained; without a record it is measured all the same."""
     try:
         record = read_run_record(adapter)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from orpo.chat_model.adapters import adapter_base_name, check_adapter_folder
 from orpo.chat_model.default_model import DEFAULT_MODEL
@@ -26,7 +25,7 @@ class InferenceResult:
     """What base and tuned answered, and who they are."""
 
     comparison: Comparison
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
 def run_inference(settings: InferenceSettings) -> InferenceResult | None:
@@ -54,7 +53,7 @@ def _compare(settings: InferenceSettings, model: AnsweringModel, held_out: HeldO
     total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
     with progress_bar("answering", total) as advance:
         sides = [ask(model, approach, held_out, asking, advance) for approach in approaches]
-    facts = {
+    facts: dict[str, object] = {
         "model": model.name,
         "adapter": str(model.adapter) if model.adapter else None,
         "replies_reused": model.reused,

@@ -3,9 +3,9 @@
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import CONSOLE_SVG_FORMAT, Console  # type: ignore[attr-defined]  # not in its __all__
 from rich.table import Table
@@ -97,7 +97,7 @@ def _share(interval: Interval | None) -> str:
     return "-" if interval is None else f"{_percent(interval.value)}\u00a0% {_bounds(interval, _percent)}"
 
 
-def print_json(comparison: Comparison, facts: dict[str, Any]) -> None:
+def print_json(comparison: Comparison, facts: Mapping[str, object]) -> None:
     """Print a line of JSON for each prompt, wish and question with every reply, then one with the figures."""
     for row in comparison.rows():
         print(json.dumps(row, ensure_ascii=False))

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from orpo.command.markdown import table
 from orpo.command.safe_text import printable
 from orpo.generating.result import GenerationMetrics, ScoredMeasures, count_objections, spread
 from orpo.generating.settings import WriterSpec, public_name
@@ -39,8 +39,8 @@ def make_card(
         f"{len(pairs)} pairs from {metrics['prompts']} prompts"
         + (f" and {metrics['examples']} examples" if metrics["examples"] else "")
         + f". `chosen` is the reply that the scorer `{scorer}` scored higher; the clearest pairs stand first.",
-        _table(("writer", "model", "system prompt"), [_writer_row(spec) for spec in writers]),
-        _table(
+        table(("writer", "model", "system prompt"), [_writer_row(spec) for spec in writers]),
+        table(
             ("kind", "pairs", "what it teaches"),
             [(kind, count, _KINDS.get(kind, "")) for kind, count in metrics["kinds"].items()],
         ),
@@ -48,12 +48,12 @@ def make_card(
         "`chosen` and `rejected` (one assistant message each), `chosen_score`, `rejected_score`, `chosen_reasons`, "
         "`rejected_reasons` (what cost the reply something), `chosen_model`, `rejected_model`, `kind`, `prompt_id`, "
         "`source`.",
-        _table(
+        table(
             ("side", "with an emoji", "emojis per reply", "score", "words per reply"),
             [_side_row(name, side) for name, side in metrics["sides"].items()],
         ),
-        _table(("what the score held against rejected replies", "pairs"), list(count_objections(pairs).items())),
-        _table(("dropped because", "prompts"), list(metrics["dropped"].items())) or "No prompt was dropped.",
+        table(("what the score held against rejected replies", "pairs"), list(count_objections(pairs).items())),
+        table(("dropped because", "prompts"), list(metrics["dropped"].items())) or "No prompt was dropped.",
         _examples(spread(pairs, 3)),
         "The replies were written by the models named above, and their terms apply to what they wrote. `run.json` "
         "holds all settings, versions and measurements; `dropped.jsonl` the prompts that made no pair, with the "
@@ -70,20 +70,6 @@ def _writer_row(spec: WriterSpec) -> tuple[str, str, str]:
 def _side_row(name: str, side: ScoredMeasures) -> tuple[str, ...]:
     words = f"{side.mean_words:.1f}"
     return name, f"{side.emoji_rate:.1%}", f"{side.mean_emojis:.2f}", f"{side.mean_score:.2f}", words
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table, or nothing where it would be empty."""
-    if not rows:
-        return ""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    """Return text as Markdown shows it and nothing more: one line, no HTML, no link, no further cell."""
-    text = escape(" ".join(printable(str(value)).split()), quote=False)
-    return re.sub(r"([|\[\]*`\\])", r"\\\1", text) if not text.startswith("---") else text
 
 
 def _examples(pairs: Sequence[PreferencePair]) -> str:

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orpo.chat_model.adapters import adapter_base_name, attach_adapter
@@ -25,8 +25,8 @@ def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
 
     switch_dropout_off(base)
     if getattr(base, "is_loaded_in_4bit", False):  # norms in fp32, frozen weights
-        prepare: Any = prepare_model_for_kbit_training  # untyped in peft
-        base = prepare(base, use_gradient_checkpointing=False)  # Trainer switches it on
+        # Trainer switches checkpointing on.
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     targets: str | list[str] = list(settings.lora.targets)
     config = LoraConfig(
         r=settings.lora.rank,
@@ -108,7 +108,7 @@ def save_adapter(
     folder: Path,
     settings: TrainSettings,
     *,
-    weights: dict[str, Any] | None = None,
+    weights: dict[str, Tensor] | None = None,
 ) -> None:
     """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it.
 

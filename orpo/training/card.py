@@ -1,13 +1,21 @@
 """What a finished run came to: figures out of the trainer's history, the table on the terminal, the model card."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
+from huggingface_hub import ModelCard, ModelCardData
+
+from orpo.command.markdown import table
 from orpo.training.adapter import base_model_name
+from orpo.training.learning_rate import LearningRate
 from orpo.training.settings import TrainSettings
+from orpo.training.verdict import Metrics
 
-History = Sequence[dict[str, Any]]
+if TYPE_CHECKING:
+    from orpo.training.run import RunCounts
+
+History = Sequence[Mapping[str, float]]
 
 _ROWS = (
     ("loss", "training loss"),
@@ -33,21 +41,50 @@ _ROWS = (
 )
 _SHARES = ("accuracies", "replies/emoji_rate", "_share")
 
+_CARD: Final = """\
+# Emoji adapter for {name}
 
-def run_metrics(history: History) -> dict[str, Any]:
+A LoRA adapter that makes a chat model use emojis. All settings and versions are in `run.json`.
+
+## Training
+
+- {train} pairs to train on, {evaluation} to evaluate on, {steps} steps of {pairs_per_step} pairs
+- LoRA rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {targets}
+- {method}
+- learning rate {rate.value:.3g} ({rate.source}), {optimiser.schedule}, {warmup:.0%} warm-up, seed {seed}
+
+## Result
+
+{verdict}.
+
+{table}
+
+First is before the first step for the replies and the evaluation, and the first log for the training loss.
+The replies are sampled on held-out prompts without a system prompt.
+
+## Use
+
+```
+uv run orpo/inference.py --adapter trained/{folder} --prompt 'I got the job!'
+```
+
+or `PeftModel.from_pretrained` of peft, with the tokenizer and chat template of this folder.
+"""
+
+
+def run_metrics(history: History) -> Metrics:
     """Return first and last value of everything that was watched."""
-    metrics: dict[str, Any] = {}
-    for key, _ in _ROWS:
-        values = [entry[key] for entry in history if key in entry]
-        if values:
-            metrics[key] = {"first": values[0], "last": values[-1]}
-    rates = [entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry]
-    if rates:
-        metrics["tokens_per_second"] = sorted(rates)[len(rates) // 2]
-    return metrics
+    found = {key: [entry[key] for entry in history if key in entry] for key, _ in _ROWS}
+    return {key: {"first": values[0], "last": values[-1]} for key, values in found.items() if values}
 
 
-def summary_rows(metrics: dict[str, Any]) -> list[list[str]]:
+def median_speed(history: History) -> float | None:
+    """Return the tokens per second of the middle log; None where no step was timed."""
+    rates = sorted(entry["tokens_per_second"] for entry in history if "tokens_per_second" in entry)
+    return rates[len(rates) // 2] if rates else None
+
+
+def summary_rows(metrics: Metrics) -> list[list[str]]:
     """Return the table of first and last values."""
     return [
         [name, _number(key, metrics[key]["first"]), _number(key, metrics[key]["last"])]
@@ -56,54 +93,35 @@ def summary_rows(metrics: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def write_model_card(folder: Path, settings: TrainSettings, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
+def write_model_card(
+    folder: Path, settings: TrainSettings, metrics: Metrics, counts: "RunCounts", rate: LearningRate, verdict: str
+) -> None:
     """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
     base = base_model_name(settings)
     is_hub_id = "/" in base and not Path(base).is_absolute()
-    header = ["---", "library_name: peft", f"tags: [{settings.objective.method}, lora, emoji, preference-optimisation]"]
-    header += [f"base_model: {base}"] if is_hub_id else []
-    table = ["| measured | first | last |", "|---|---|---|"]
-    table += [f"| {' | '.join(row)} |" for row in summary_rows(metrics)]
-    trained_with = [
-        f"- {facts['train']} pairs to train on, {facts['evaluation']} to evaluate on, {facts['steps']} steps of "
-        f"{settings.optimiser.batch_size * settings.optimiser.gradient_accumulation_steps} pairs",
-        f"- LoRA rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}, on "
-        f"{' '.join(settings.lora.targets)}",
-        f"- {_method_line(settings)}",
-        f"- learning rate {facts['learning_rate']['value']:.3g} ({facts['learning_rate']['source']}), "
-        f"{settings.optimiser.schedule}, {settings.optimiser.warmup_share:.0%} warm-up, seed {settings.seed}",
-    ]
-    lines = [
-        *header,
-        "---",
-        "",
-        f"# Emoji adapter for {Path(base).name if not is_hub_id else base}",
-        "",
-        "A LoRA adapter that makes a chat model use emojis. All settings and versions are in `run.json`.",
-        "",
-        "## Training",
-        "",
-        *trained_with,
-        "",
-        "## Result",
-        "",
-        f"{facts['verdict'].capitalize()}.",
-        "",
-        *table,
-        "",
-        "First is before the first step for the replies and the evaluation, and the first log for the training loss.",
-        "The replies are sampled on held-out prompts without a system prompt.",
-        "",
-        "## Use",
-        "",
-        "```",
-        f"uv run orpo/inference.py --adapter trained/{folder.name} --prompt 'I got the job!'",
-        "```",
-        "",
-        "or `PeftModel.from_pretrained` of peft, with the tokenizer and chat template of this folder.",
-        "",
-    ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    data = ModelCardData(
+        library_name="peft",
+        tags=[settings.objective.method, "lora", "emoji", "preference-optimisation"],
+        base_model=base if is_hub_id else None,
+    )
+    text = _CARD.format(
+        name=base if is_hub_id else Path(base).name,
+        train=counts["train"],
+        evaluation=counts["evaluation"],
+        steps=counts["steps"],
+        pairs_per_step=settings.optimiser.batch_size * settings.optimiser.gradient_accumulation_steps,
+        lora=settings.lora,
+        targets=" ".join(settings.lora.targets),
+        method=_method_line(settings),
+        rate=rate,
+        optimiser=settings.optimiser,
+        warmup=settings.optimiser.warmup_share,
+        seed=settings.seed,
+        verdict=verdict.capitalize(),
+        table=table(("measured", "first", "last"), summary_rows(metrics)),
+        folder=folder.name,
+    )
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
 
 
 def _method_line(settings: TrainSettings) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from orpo.command.errors import InputError
 from orpo.command.output_folder import write_whole
@@ -96,7 +95,8 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
             f"--resume: the run in {folder} was started with {processes} processes (now {process_count()}), which "
             "decide the order of the pairs; start as many, or again with --overwrite"
         )
-    then, now = remembered.get("settings", {}), settings_as_dict(settings)
+    found, now = remembered.get("settings"), settings_as_dict(settings)
+    then = found if isinstance(found, dict) else {}
     changed = [name for name in now if name not in _FREE and name in then and then[name] != now[name]]
     if changed:
         told = ", ".join(
@@ -120,16 +120,17 @@ def _files(checkpoint: Path) -> list[Path]:
     return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL)
 
 
-def _is_as_sealed(file: Path, mark: Any) -> bool:
-    return file.is_file() and file.stat().st_size == mark[0] and _mark(file) == mark
+def _is_as_sealed(file: Path, mark: object) -> bool:
+    # The size first: hashing a large file takes long.
+    return file.is_file() and isinstance(mark, list) and mark[:1] == [file.stat().st_size] and _mark(file) == mark
 
 
-def _mark(file: Path) -> list[Any]:
+def _mark(file: Path) -> list[object]:
     with file.open("rb") as content:
         return [file.stat().st_size, hashlib.file_digest(content, "blake2b").hexdigest()[:32]]
 
 
-def _read_json(file: Path) -> dict[str, Any] | None:
+def _read_json(file: Path) -> dict[str, object] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -137,5 +138,5 @@ def _read_json(file: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,12 +5,13 @@ Trainer itself forgets them: a run that goes on from a checkpoint between two lo
 
 import json
 from collections import defaultdict
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from orpo.training.checkpoints import seal_checkpoint
 
@@ -56,6 +57,28 @@ class KeptLog(TrainerCallback):
             torch.distributed.barrier()
         if state.is_world_process_zero:
             seal_checkpoint(folder)
+
+
+class LoggingTrainer(Trainer):
+    """A Trainer that logs the means of what its steps note, after a resume too."""
+
+    @cached_property
+    def kept_log(self) -> KeptLog:
+        """What was noted since the last log."""
+        return KeptLog()
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *rest: Any, **named: Any) -> TrainOutput:
+        """Train, and log after a resume what an unbroken run would."""
+        if isinstance(resume_from_checkpoint, str):
+            self.kept_log.restore(Path(resume_from_checkpoint), self.args.process_index)
+        return super().train(resume_from_checkpoint, *rest, **named)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the means of what was noted since the last time under TRL's names."""
+        side: Side = "train" if "loss" in logs else "eval"
+        prefix = "" if side == "train" else "eval_"
+        logs.update({prefix + name: value for name, value in self.kept_log.take_means(side, self).items()})
+        super().log(logs, start_time)
 
 
 def _over_processes(sums: dict[str, tuple[float, float]], trainer: Trainer) -> dict[str, tuple[float, float]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, TypedDict, cast
 
 import torch
 from accelerate import DistributedType
@@ -21,19 +21,31 @@ from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, pr
 from orpo.command.run_record import RunRecord
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.training.adapter import add_adapter, check_fit, continue_adapter, save_adapter, starting_model
-from orpo.training.card import run_metrics, write_model_card
+from orpo.training.card import median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
 from orpo.training.data import TrainingData, held_out_conversations, prepare_data
 from orpo.training.fast.memory import MemoryEstimate
-from orpo.training.learning_rate import FEW_PAIRS, peak_learning_rate
+from orpo.training.learning_rate import FEW_PAIRS, LearningRate, peak_learning_rate
 from orpo.training.settings import TrainSettings
-from orpo.training.verdict import verdict
+from orpo.training.trainer_arguments import TrainerParts
+from orpo.training.verdict import Metrics, verdict
 from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
 from orpo.training.watching.reply_probe import ReplyProbe
 from orpo.training.watching.tensorboard import ProgressMonitor, TensorBoardMonitor, ThroughputMonitor
 
 TENSORBOARD_FOLDER: Final = "tensorboard"
+
+
+class RunCounts(TypedDict):
+    """What a run had and did: pairs, dropped ones by reason, steps."""
+
+    pairs: int
+    train: int
+    evaluation: int
+    dropped: dict[str, int]
+    truncated: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,16 @@ class TrainingResult:
     Attributes:
         folder: The run folder: adapter, tokenizer, template, model card, run.json, checkpoints, TensorBoard events.
         metrics: First and last value of what was watched.
-        counts: Pairs, dropped pairs by reason, steps.
+        counts: Pairs and steps.
+        tokens_per_second: The median speed; None where no step was timed.
         wall_seconds: From the first look at the data to the record.
         verdict: What the run came to, in words.
     """
 
     folder: Path
-    metrics: dict[str, Any]
-    counts: dict[str, Any]
+    metrics: Metrics
+    counts: RunCounts
+    tokens_per_second: float | None
     wall_seconds: float
     verdict: str
 
@@ -76,7 +90,7 @@ def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) ->
         rate = peak_learning_rate(settings, model.config)
         record.facts["learning_rate"] = asdict(rate)
         trainer = _run_trainer(model, ready, settings, run_folder, rate.value)
-        return _finish(trainer, ready.tokenizer, data, settings, run_folder, record)
+        return _finish(trainer, ready, settings, run_folder, record, rate)
 
 
 def estimate(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> MemoryEstimate:
@@ -167,17 +181,10 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
         reward_pairs = data.evaluation[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings, stop)]
-        trainer: Trainer = _load_builder(settings.trainer_on(ready.device.type))(
-            model,
-            tokenizer,
-            data.train,
-            data.evaluation,
-            settings,
-            folder,
-            watchers,
-            learning_rate=rate,
-            is_resumed=checkpoint is not None,
+        parts = TrainerParts(
+            model, tokenizer, data.train, data.evaluation, settings, folder, watchers, rate, checkpoint is not None
         )
+        trainer = _load_builder(settings.trainer_on(ready.device.type))(parts)
         if not (checkpoint and _restore_if_at_its_end(trainer, checkpoint)):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         stop.raise_if_asked()
@@ -185,14 +192,10 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
 
 
 def _finish(
-    trainer: Trainer,
-    tokenizer: PreTrainedTokenizerBase,
-    data: TrainingData,
-    settings: TrainSettings,
-    folder: Path,
-    record: RunRecord,
+    trainer: Trainer, ready: _Ready, settings: TrainSettings, folder: Path, record: RunRecord, rate: LearningRate
 ) -> TrainingResult:
-    counts = {
+    data = ready.data
+    counts: RunCounts = {
         "pairs": len(data.pairs),
         "train": len(data.train),
         "evaluation": len(data.evaluation),
@@ -200,23 +203,23 @@ def _finish(
         "truncated": len(data.tokenized.truncated),
         "steps": trainer.state.global_step,
     }
-    metrics = run_metrics(trainer.state.log_history)
+    metrics, speed = run_metrics(trainer.state.log_history), median_speed(trainer.state.log_history)
     said = verdict(metrics)
-    record.metrics = metrics
+    record.metrics = {**metrics, **({"tokens_per_second": speed} if speed else {})}
     record.facts |= {**counts, "verdict": said}
     weights = _gathered_weights(trainer)
     if is_main_process():
-        save_adapter(cast(PeftModel, trainer.model), tokenizer, folder, settings, weights=weights)
-        write_model_card(folder, settings, metrics, record.facts)
+        save_adapter(cast(PeftModel, trainer.model), ready.tokenizer, folder, settings, weights=weights)
+        write_model_card(folder, settings, metrics, counts, rate, said)
         record.write(folder)
-    return TrainingResult(folder, metrics, counts, record.wall_seconds, said)
+    return TrainingResult(folder, metrics, counts, speed, record.wall_seconds, said)
 
 
-def _gathered_weights(trainer: Trainer) -> dict[str, Any] | None:
+def _gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
     """Put a model together that FSDP or DeepSpeed has cut up, which all processes must do; None for a whole one."""
     if trainer.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         return None
-    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    weights: dict[str, torch.Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return weights
 
 
@@ -230,7 +233,7 @@ def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
     return True
 
 
-def _load_builder(name: Literal["fast", "trl"]) -> Callable[..., Trainer]:
+def _load_builder(name: Literal["fast", "trl"]) -> Callable[[TrainerParts], Trainer]:
     """Import one trainer and not the other: trl takes seconds."""
     if name == "fast":
         from orpo.training.fast.trainer import build_trainer as build_fast

@@ -1,93 +1,107 @@
-"""What both trainers are told: one translation of our settings into the arguments of `transformers.Trainer`."""
+"""What both trainers are built of, and one translation of our settings into the arguments of `transformers.Trainer`."""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from orpo.command.ranks import process_count
+from orpo.training.kept_log import LoggingTrainer
 from orpo.training.settings import TrainSettings
+from orpo.training.tokenization import TokenizedPair
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import Trainer, TrainingArguments
 
-    from orpo.training.kept_log import KeptLog
+_Arguments = TypeVar("_Arguments", bound=TrainingArguments)
 
 _EVALUATIONS = 4
 
 
-def count_steps(settings: TrainSettings, train_count: int, processes: int = 1) -> int:
-    """Return the optimiser steps of the run."""
-    micro_batches = math.ceil(train_count / (settings.optimiser.batch_size * processes))
-    per_epoch = max(math.ceil(micro_batches / settings.optimiser.gradient_accumulation_steps), 1)
-    return settings.optimiser.max_steps or max(math.ceil(settings.optimiser.epochs * per_epoch), 1)
+@dataclass(frozen=True)
+class TrainerParts:
+    """What either trainer is built of.
 
+    Attributes:
+        model: A model with a LoRA adapter, on its device.
+        tokenizer: Its tokenizer, which is saved with each checkpoint.
+        train: The pairs to train on.
+        evaluation: The pairs to evaluate on, perhaps none.
+        settings: The run's settings.
+        folder: The run folder, where checkpoints go.
+        watchers: What watches the run.
+        learning_rate: The peak rate.
+        is_resumed: Whether training goes on from a checkpoint, so that step 0 is behind it.
+    """
 
-def evaluation_steps(settings: TrainSettings, total_steps: int) -> int:
-    """Return after how many steps an evaluation comes round."""
-    return settings.watch.eval_steps or max(math.ceil(total_steps / _EVALUATIONS), 1)
+    model: "PeftModel"
+    tokenizer: PreTrainedTokenizerBase
+    train: Sequence[TokenizedPair]
+    evaluation: Sequence[TokenizedPair]
+    settings: TrainSettings
+    folder: Path
+    watchers: Sequence[TrainerCallback]
+    learning_rate: float
+    is_resumed: bool = False
 
 
 def trainer_arguments(
-    settings: TrainSettings,
-    output_dir: Path,
-    *,
-    train_count: int,
-    has_eval: bool,
-    learning_rate: float,
-    dtype: str = "float32",
-    is_resumed: bool = False,
-) -> dict[str, Any]:
-    """Return keyword arguments for TrainingArguments, or for a class derived from it.
+    kind: Callable[..., _Arguments], parts: TrainerParts, *, batches_are_steps: bool = False
+) -> _Arguments:
+    """Return TrainingArguments, or those of a class derived from it, as the settings say.
 
     Args:
-        settings: The run's settings.
-        output_dir: The run folder, where checkpoints go.
-        train_count: How many pairs are trained on.
-        has_eval: Whether there are pairs to evaluate on.
-        learning_rate: The peak rate.
-        dtype: The base model's type, as torch names it without `torch.`.
-        is_resumed: Whether training goes on from a checkpoint, so that step 0 is behind it.
+        kind: The class.
+        parts: What the trainer is built of.
+        batches_are_steps: Whether one batch holds a whole step: then accumulation is another word for a larger batch.
     """
-    total = count_steps(settings, train_count, process_count())
-    every = evaluation_steps(settings, total)
-    on_gpu = _uses_cuda(settings)
-    return {
-        "output_dir": str(output_dir),
-        "learning_rate": learning_rate,
-        "lr_scheduler_type": "constant_with_warmup"
-        if settings.optimiser.schedule == "constant"
-        else settings.optimiser.schedule,
-        "warmup_steps": round(settings.optimiser.warmup_share * total),
-        "weight_decay": settings.optimiser.weight_decay,
-        "max_grad_norm": settings.optimiser.max_gradient_norm,
-        "num_train_epochs": settings.optimiser.epochs,
-        "max_steps": settings.optimiser.max_steps or -1,
-        "per_device_train_batch_size": settings.optimiser.batch_size,
-        "per_device_eval_batch_size": settings.optimiser.batch_size,
-        "gradient_accumulation_steps": settings.optimiser.gradient_accumulation_steps,
-        "gradient_checkpointing": settings.compute.gradient_checkpointing,
-        "bf16": dtype == "bfloat16" and on_gpu,  # autocast, so the fp32 adapter is multiplied in bf16
-        "fp16": dtype == "float16",
-        "use_cpu": settings.compute.device == "cpu",
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "eval_strategy": "steps" if has_eval else "no",
-        "eval_steps": every,
-        "eval_on_start": has_eval and not is_resumed,
-        "save_strategy": "steps",
-        "save_steps": settings.watch.save_steps or every,
-        "save_total_limit": settings.watch.keep_checkpoints,
-        "logging_strategy": "steps",
-        "logging_steps": settings.watch.logging_steps,
-        "logging_first_step": True,
-        "logging_nan_inf_filter": False,  # it would show the mean of earlier steps in place of a NaN
-        "disable_tqdm": True,
-        "report_to": [],  # orpo/training/watching writes TensorBoard
-        "remove_unused_columns": False,
-        "dataloader_num_workers": 0,
-        "dataloader_pin_memory": on_gpu,
-    }
+    settings, optimiser, watch = parts.settings, parts.settings.optimiser, parts.settings.watch
+    total = _count_steps(settings, len(parts.train))
+    every = watch.eval_steps or max(math.ceil(total / _EVALUATIONS), 1)
+    on_gpu = settings.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+    dtype = compute_dtype(parts.model)
+    accumulated = optimiser.gradient_accumulation_steps
+    arguments = kind(
+        output_dir=str(parts.folder),
+        learning_rate=parts.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if optimiser.schedule == "constant" else optimiser.schedule,
+        warmup_steps=round(optimiser.warmup_share * total),
+        weight_decay=optimiser.weight_decay,
+        max_grad_norm=optimiser.max_gradient_norm,
+        num_train_epochs=optimiser.epochs,
+        max_steps=optimiser.max_steps or -1,
+        per_device_train_batch_size=optimiser.batch_size * (accumulated if batches_are_steps else 1),
+        per_device_eval_batch_size=optimiser.batch_size,
+        gradient_accumulation_steps=1 if batches_are_steps else accumulated,
+        gradient_checkpointing=settings.compute.gradient_checkpointing,
+        bf16=dtype == "bfloat16" and on_gpu,  # autocast, so the fp32 adapter is multiplied in bf16
+        fp16=dtype == "float16",
+        use_cpu=settings.compute.device == "cpu",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        eval_strategy="steps" if parts.evaluation else "no",
+        eval_steps=every,
+        eval_on_start=bool(parts.evaluation) and not parts.is_resumed,
+        save_strategy="steps",
+        save_steps=watch.save_steps or every,
+        save_total_limit=watch.keep_checkpoints,
+        logging_strategy="steps",
+        logging_steps=watch.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it would show the mean of earlier steps in place of a NaN
+        disable_tqdm=True,
+        report_to=[],  # orpo/training/watching writes TensorBoard
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+    )
+    if torch.cuda.is_available():  # several GPUs go through `accelerate launch`, never through nn.DataParallel
+        arguments._n_gpu = 1
+    return arguments
 
 
 def compute_dtype(model: "PeftModel") -> str:
@@ -97,24 +111,16 @@ def compute_dtype(model: "PeftModel") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def keep_to_one_gpu(arguments: "TrainingArguments") -> None:
-    """Have each process use one GPU: several go through `accelerate launch`, never through nn.DataParallel."""
-    import torch
-
-    if torch.cuda.is_available():
-        arguments._n_gpu = 1
-
-
-def finish_trainer(trainer: "Trainer", kept_log: "KeptLog") -> None:
+def finish_trainer(trainer: LoggingTrainer) -> LoggingTrainer:
     """Take out what Trainer prints with, and seal checkpoints once everything else has been written."""
-    from transformers import PrinterCallback, ProgressCallback
-
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(kept_log)
+    trainer.add_callback(trainer.kept_log)
+    return trainer
 
 
-def _uses_cuda(settings: TrainSettings) -> bool:
-    import torch
-
-    return settings.compute.device in ("auto", "cuda") and torch.cuda.is_available()
+def _count_steps(settings: TrainSettings, train_count: int) -> int:
+    """Return the optimiser steps of the run."""
+    micro_batches = math.ceil(train_count / (settings.optimiser.batch_size * process_count()))
+    per_epoch = max(math.ceil(micro_batches / settings.optimiser.gradient_accumulation_steps), 1)
+    return settings.optimiser.max_steps or max(math.ceil(settings.optimiser.epochs * per_epoch), 1)

@@ -6,41 +6,28 @@ model's forward pass and the names of what is logged are TRL's.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 from datasets import Dataset
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import Trainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-from orpo.training.kept_log import KeptLog, Side
+from orpo.training.kept_log import LoggingTrainer, Side
 from orpo.training.losses import log_odds_ratio
-from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import compute_dtype, finish_trainer, keep_to_one_gpu, trainer_arguments
+from orpo.training.trainer_arguments import TrainerParts, finish_trainer, trainer_arguments
 
 _IGNORED = -100
 
 
-class PairOrpoTrainer(ORPOTrainer):
+class PairOrpoTrainer(LoggingTrainer, ORPOTrainer):
     """ORPOTrainer for tokenized pairs, with the likelihood term over the reply alone where that is asked."""
 
-    def __init__(self, *args: Any, nll_on_prompt: bool, **kwargs: Any) -> None:
-        """Take what ORPOTrainer takes, and whether the likelihood term runs over the prompt too."""
-        self._nll_on_prompt = nll_on_prompt
-        self.kept_log = KeptLog()
-        super().__init__(*args, **kwargs)
+    nll_on_prompt = False
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, and log after a resume what an unbroken run would."""
-        if isinstance(resume_from_checkpoint, str):
-            self.kept_log.restore(Path(resume_from_checkpoint), self.args.process_index)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def tokenize_row(self, feature: dict[str, Any], model: nn.Module | None = None) -> dict[str, Any]:
+    def tokenize_row(self, feature: dict[str, object], model: nn.Module | None = None) -> dict[str, object]:
         """Return the row as it is: it holds ids."""
         return feature
 
@@ -54,10 +41,12 @@ class PairOrpoTrainer(ORPOTrainer):
         chosen_rewards, rejected_rewards = rewards
         return self.beta * ratio, chosen_rewards, rejected_rewards, ratio.mean(), log_odds.mean()
 
-    def concatenated_forward(self, model: nn.Module, batch: dict[str, Any]) -> Any:
+    def concatenated_forward(  # type: ignore[override]  # TRL says LongTensor and FloatTensor
+        self, model: nn.Module, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, ...]:
         """Compute log-probabilities and likelihood as TRL does, over prompt and completion, or over the latter only."""
-        outputs = super().concatenated_forward(model, batch)
-        if self._nll_on_prompt:
+        outputs: tuple[Tensor, ...] = super().concatenated_forward(model, batch)  # type: ignore[arg-type]
+        if self.nll_on_prompt:
             return outputs
         chosen_logits = outputs[2]  # [pairs, T - 1, V], padded to the longest of chosen and rejected
         labels = batch["chosen_labels"][:, 1:].to(chosen_logits.device)
@@ -65,7 +54,9 @@ class PairOrpoTrainer(ORPOTrainer):
         nll = cross_entropy(chosen_logits[:, :reach].flatten(0, 1).float(), labels.flatten(), ignore_index=_IGNORED)
         return (*outputs[:4], nll, *outputs[5:])
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """Do one micro-batch, and count its tokens and its loss."""
         masks = (inputs["chosen_attention_mask"], inputs["rejected_attention_mask"])
         self.state.num_input_tokens_seen += int(sum(mask.sum() for mask in masks))
@@ -77,70 +68,30 @@ class PairOrpoTrainer(ORPOTrainer):
         """Keep the metrics of a micro-batch where a checkpoint keeps them too."""
         self.kept_log.add(train_eval, {name.removeprefix("eval_"): value for name, value in metrics.items()})
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log as Trainer does, with the means of what was stored; TRL's own sums are left out."""
-        side: Side = "train" if "loss" in logs else "eval"
-        prefix = "" if side == "train" else "eval_"
-        logs.update({prefix + name: value for name, value in self.kept_log.take_means(side, self).items()})
-        super(ORPOTrainer, self).log(logs, start_time)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
         """Write none: `card` does."""
 
     def _send_telemetry(self) -> None:
         """Send none."""
 
 
-def build_trainer(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    train_pairs: Sequence[TokenizedPair],
-    eval_pairs: Sequence[TokenizedPair],
-    settings: TrainSettings,
-    output_dir: Path,
-    callbacks: Sequence[TrainerCallback],
-    *,
-    learning_rate: float,
-    is_resumed: bool = False,
-) -> Trainer:
-    """Return a trainer for a PEFT model.
-
-    Args:
-        model: A model with a LoRA adapter.
-        tokenizer: Its tokenizer, which is saved with each checkpoint.
-        train_pairs: The pairs to train on.
-        eval_pairs: The pairs to evaluate on, perhaps none.
-        settings: The run's settings.
-        output_dir: The run folder, where checkpoints go.
-        callbacks: What watches the run.
-        learning_rate: The peak rate.
-        is_resumed: Whether training goes on from a checkpoint.
-    """
-    shared = trainer_arguments(
-        settings,
-        output_dir,
-        train_count=len(train_pairs),
-        has_eval=bool(eval_pairs),
-        learning_rate=learning_rate,
-        dtype=compute_dtype(model),
-        is_resumed=is_resumed,
-    )
+def build_trainer(parts: TrainerParts) -> Trainer:
+    """Return a trainer for a PEFT model."""
+    settings = parts.settings
     # disable_dropout would silently switch the adapter's own dropout off; the base model's is off already.
-    arguments = ORPOConfig(
-        **shared, beta=settings.objective.strength, max_length=settings.lengths.max_length, disable_dropout=False
+    config = partial(
+        ORPOConfig, beta=settings.objective.strength, max_length=settings.lengths.max_length, disable_dropout=False
     )
-    keep_to_one_gpu(arguments)
     trainer = PairOrpoTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=_as_dataset(train_pairs),
-        eval_dataset=_as_dataset(eval_pairs) if eval_pairs else None,
-        processing_class=tokenizer,
-        callbacks=list(callbacks),
-        nll_on_prompt=settings.objective.nll_on_prompt,
+        model=parts.model,
+        args=trainer_arguments(config, parts),
+        train_dataset=_as_dataset(parts.train),
+        eval_dataset=_as_dataset(parts.evaluation) if parts.evaluation else None,
+        processing_class=parts.tokenizer,
+        callbacks=list(parts.watchers),
     )
-    finish_trainer(trainer, trainer.kept_log)
-    return trainer
+    trainer.nll_on_prompt = settings.objective.nll_on_prompt
+    return finish_trainer(trainer)
 
 
 def _as_dataset(pairs: Sequence[TokenizedPair]) -> Dataset:

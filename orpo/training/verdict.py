@@ -1,7 +1,17 @@
 """A finished run in words, since falling log-probabilities and rising rewards puzzle people."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, TypedDict
+
+
+class FirstLast(TypedDict):
+    """The first and the last value of one figure."""
+
+    first: float
+    last: float
+
+
+Metrics = Mapping[str, FirstLast]
 
 _LEARNED_SHARE: Final = 0.7  # of evaluation pairs in which the chosen reply is preferred
 _LEARNED_GAIN: Final = 0.1  # over the start, in that share or in the share of replies with an emoji
@@ -10,7 +20,7 @@ _FORGOTTEN_ENDINGS: Final = 0.2  # fewer replies that end by themselves
 _SPAM_MEAN, _SPAM_MOST = 4.0, 12.0  # emojis a reply
 
 
-def verdict(metrics: Mapping[str, Any]) -> str:
+def verdict(metrics: Metrics) -> str:
     """Return a line on what the run came to, from first and last values of what was watched."""
     gain = _change(metrics, "eval_rewards/accuracies", "rewards/accuracies") or 0.0
     preferred = _last(metrics, "eval_rewards/accuracies", "rewards/accuracies")
@@ -40,9 +50,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     return "barely moved: raise the learning rate, take more epochs, or give more pairs"
 
 
-def _last(metrics: Mapping[str, Any], *names: str) -> float | None:
+def _last(metrics: Metrics, *names: str) -> float | None:
     return next((float(metrics[name]["last"]) for name in names if name in metrics), None)
 
 
-def _change(metrics: Mapping[str, Any], *names: str) -> float | None:
+def _change(metrics: Metrics, *names: str) -> float | None:
     return next((metrics[name]["last"] - metrics[name]["first"] for name in names if name in metrics), None)

@@ -94,7 +94,7 @@ def test_the_whole_comparison_says_what_is_better() -> None:
 
 def test_rows_and_summary_hold_what_was_said() -> None:
     found = whole_comparison(times=5)
-    rows = found.rows()
+    rows: list[Any] = list(found.rows())
     assert [sum(row["part"] == part for row in rows) for part in ("prompts", "obedience", "questions")] == [20, 10, 10]
     assert rows[0]["replies"]["tuned"]["text"] == "Congratulations! 🎉" and rows[0]["replies"]["tuned"]["emojis"] == 1
     assert rows[0]["replies"]["base"]["score"]["profile"] == "tasteful" and rows[0]["category"] == "good_news"

@@ -14,6 +14,7 @@ from orpo.comparing.comparison import Comparison
 from orpo.comparing.judging import judge_sides
 from orpo.comparing.page import mark_emojis, write_page
 from orpo.comparing.plots import draw_plots
+from orpo.comparing.report import ReportFacts
 from tests.comparing.given_sides import reply, side, whole_comparison
 
 WILD = "<script>alert(1)</script> \x1b[2J\x02\ufffe & 👨‍👩‍👧‍👦 " + "x" * 300
@@ -33,7 +34,7 @@ def many_sides() -> Comparison:
 
 
 def page_of(comparison: Comparison) -> str:
-    facts = {
+    facts: ReportFacts = {
         "model": "SmolLM2-135M-Instruct",
         "judge": "a judge",
         "seeds": [0],

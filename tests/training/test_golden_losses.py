@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from orpo.training.fast.trainer import build_trainer
+from orpo.training.trainer_arguments import TrainerParts
 from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import make_pairs, settings_from
 
@@ -32,7 +33,7 @@ def losses_of(way: dict[str, Any], folder: Path) -> list[float]:
     values = {"device": "cpu", "dtype": "float32", "max_steps": 20, "logging_steps": 1, "save_steps": 1000, "seed": 7}
     settings = settings_from(**values, **way)
     model, pairs = with_lora(make_shape("llama_untied"), seed=5), make_pairs(LENGTHS * 3, seed=11)
-    trainer = build_trainer(model, make_word_tokenizer(), pairs, [], settings, folder, [], learning_rate=3e-3)
+    trainer = build_trainer(TrainerParts(model, make_word_tokenizer(), pairs, [], settings, folder, [], 3e-3))
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 

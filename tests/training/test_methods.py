@@ -10,6 +10,7 @@ import torch
 
 from orpo.training.fast import trainer as fast_trainer
 from orpo.training.methods import METHOD_NAMES
+from orpo.training.trainer_arguments import TrainerParts
 from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import (
     LENGTHS,
@@ -28,8 +29,8 @@ PAIRS = make_pairs(LENGTHS)
 def fast_loss(model: Any, folder: Path, pairs: Sequence[Pair] = PAIRS, **changes: Any) -> float:
     """Do a step of the fast trainer without an update; return its loss, leave its gradients."""
     values = {"device": "cpu", "dtype": "float32", "batch_size": len(pairs), "learning_rate": 1e-3, **changes}
-    parts: Any = (model, make_word_tokenizer(), pairs, [], settings_from(**values), folder, [])
-    trainer = fast_trainer.build_trainer(*parts, learning_rate=1e-3)
+    parts: Any = (model, make_word_tokenizer(), pairs, [], settings_from(**values), folder, [], 1e-3)
+    trainer = fast_trainer.build_trainer(TrainerParts(*parts))
     model.zero_grad()
     return float(trainer.training_step(model, {"pairs": list(pairs)}))
 
@@ -220,8 +221,8 @@ def test_a_run_learns_the_pairs_by_heart(method: str, tmp_path: Path) -> None:
                 weight.zero_()
     values = {"device": "cpu", "dtype": "float32", "batch_size": 5, "max_steps": 60, "save_steps": 1000}
     settings = settings_from(**values, method=method, logging_steps=20, warmup_share=0.0, learning_rate=1e-2)
-    parts: Any = (model, make_word_tokenizer(), PAIRS, [], settings, tmp_path, [])
-    trainer = fast_trainer.build_trainer(*parts, learning_rate=1e-2)
+    parts: Any = (model, make_word_tokenizer(), PAIRS, [], settings, tmp_path, [], 1e-2)
+    trainer = fast_trainer.build_trainer(TrainerParts(*parts))
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]

@@ -9,6 +9,7 @@ import torch
 from orpo.records.pairs import PreferencePair
 from orpo.training.losses import log_odds
 from orpo.training.tokenization import TokenizedPair, tokenize_pairs
+from orpo.training.trainer_arguments import TrainerParts
 from tests.training.small_models import settings_from
 
 
@@ -25,7 +26,7 @@ def build(folder: Path, pairs: list[TokenizedPair], tokenizer: Any, out: Path, *
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    return build_trainer(model, tokenizer, pairs, [], settings, out, [], learning_rate=1e-3)
+    return build_trainer(TrainerParts(model, tokenizer, pairs, [], settings, out, [], 1e-3))
 
 
 def log_probs(model: Any, ids: list[int]) -> torch.Tensor:

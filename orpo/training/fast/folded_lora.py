@@ -10,11 +10,14 @@ With `products=torch.bfloat16` the frozen weights are kept in bfloat16 and each 
 it, as autocast does, while the adapter's weights, their gradients and everything between the layers stay fp32.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLinear
 
 
 def fast_product_dtype(device: torch.device) -> torch.dtype:
@@ -41,7 +44,7 @@ def fold(model: nn.Module, products: torch.dtype = torch.float32) -> int:
     return len(layers)
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_plain(layer: "LoraLinear") -> bool:
     """Whether a LoRA layer holds one ordinary adapter without dropout over a frozen fp32 linear layer."""
     base, names = layer.base_layer, layer.active_adapters
     return (
@@ -56,13 +59,13 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
-def _fold_layer(layer: Any) -> None:
+def _fold_layer(layer: "LoraLinear") -> None:
     if hasattr(layer.forward, "is_folded"):
         return
     plain_forward = layer.forward
 
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        base = layer.base_layer
+    def forward(x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        base = cast(nn.Linear, layer.base_layer)
         name = _foldable_adapter(layer, x) if not args and not kwargs else None
         if name is not None:
             factors = layer.lora_A[name].weight, layer.lora_B[name].weight
@@ -75,10 +78,10 @@ def _fold_layer(layer: Any) -> None:
         return result
 
     forward.is_folded = True  # type: ignore[attr-defined]
-    layer.forward = forward
+    layer.forward = forward  # type: ignore[method-assign]
 
 
-def _foldable_adapter(layer: Any, x: Tensor) -> str | None:
+def _foldable_adapter(layer: "LoraLinear", x: Tensor) -> str | None:
     """Return the one active, plain, dropout-free adapter in x's own dtype, where that is all there is."""
     if (
         layer.disable_adapters

@@ -8,7 +8,7 @@ trained weights, and the head's chunk of logits.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ class MemoryEstimate:
 def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpointing: bool = False) -> MemoryEstimate:
     """Estimate the peak of a step with rows of this many tokens, for a PEFT model on its device."""
     kept = kept_bytes_per_token(model, layout)
-    config = cast(Any, causal_model_of(model)).config.get_text_config()
+    config = causal_model_of(model).config.get_text_config()
     if checkpointing:  # a layer's inputs stay, and one layer at a time is computed again
         inputs = config.hidden_size * _widest(model).itemsize
         kept = inputs * config.num_hidden_layers + kept // config.num_hidden_layers
@@ -95,7 +95,7 @@ def _kept_by_row(model: nn.Module, layout: Layout, count: int) -> tuple[int, int
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
+    vocabulary = causal_model_of(model).config.get_text_config().vocab_size
     packed = pack_replies(sample_groups(count, vocabulary), layout=layout, nll_on_prompt=True)
     was_training = model.training
     model.train()

@@ -8,7 +8,8 @@ sequence by sequence.
 
 import functools
 import logging
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,10 @@ _TOLERANCE: Final = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.
 """Largest difference in fp32; mean difference in 16 bit, where a single logit of 30 is rounded by 0.06."""
 
 
+class _HasLogits(Protocol):
+    logits: Tensor
+
+
 def install(model: nn.Module) -> None:
     """Let the model's forward answer `packed=PackedReplies` with (N,) log-probabilities."""
     causal_model = causal_model_of(model)
@@ -36,7 +41,7 @@ def install(model: nn.Module) -> None:
     plain_forward = causal_model.forward
 
     @functools.wraps(plain_forward)
-    def forward(*args: Any, packed: PackedReplies | None = None, **kwargs: Any) -> Any:
+    def forward(*args: object, packed: PackedReplies | None = None, **kwargs: object) -> object:
         if packed is None:
             return plain_forward(*args, **kwargs)
         return _packed_log_probs(causal_model, plain_forward, packed)
@@ -45,7 +50,9 @@ def install(model: nn.Module) -> None:
     causal_model.forward = forward
 
 
-def _packed_log_probs(causal_model: PreTrainedModel, plain_forward: Any, packed: PackedReplies) -> Tensor:
+def _packed_log_probs(
+    causal_model: PreTrainedModel, plain_forward: Callable[..., _HasLogits], packed: PackedReplies
+) -> Tensor:
     if packed.layout == "plain":
         return _one_by_one(plain_forward, packed)
     body = causal_model.base_model
@@ -65,7 +72,7 @@ def _packed_log_probs(causal_model: PreTrainedModel, plain_forward: Any, packed:
     return token_log_probs(hidden, packed.targets, head_of(causal_model))
 
 
-def _one_by_one(plain_forward: Any, packed: PackedReplies) -> Tensor:
+def _one_by_one(plain_forward: Callable[..., _HasLogits], packed: PackedReplies) -> Tensor:
     """Run each sequence by itself through the whole model and read its own logits: slow, and right for any decoder."""
     log_probs = []
     lengths = [one.stem + branch for one in packed.segments for branch in one.branches]
@@ -110,14 +117,14 @@ def best_layout(model: nn.Module, wanted: Layout = "shared") -> Layout:
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
-    quantized = getattr(cast(Any, causal_model_of(model)).config, "quantization_config", None)
+    quantized = getattr(causal_model_of(model).config, "quantization_config", None)
     if (dtype := getattr(quantized, "bnb_4bit_compute_dtype", None)) in _TOLERANCE:
         return cast(torch.dtype, dtype)
     return next((p.dtype for p in model.parameters() if p.dtype in (torch.float16, torch.bfloat16)), torch.float32)
 
 
 def _use_shared_prompt_attention(model: nn.Module) -> None:
-    causal_model = cast(Any, causal_model_of(model))
+    causal_model = causal_model_of(model)
     present = causal_model.config._attn_implementation
     if present in IMPLEMENTATIONS.values():
         return
@@ -129,7 +136,7 @@ def _use_shared_prompt_attention(model: nn.Module) -> None:
 
 
 def _use_plain_attention(model: nn.Module) -> None:
-    causal_model = cast(Any, causal_model_of(model))
+    causal_model = causal_model_of(model)
     for plain, ours in IMPLEMENTATIONS.items():
         if causal_model.config._attn_implementation == ours:
             causal_model.set_attn_implementation(plain)
@@ -151,7 +158,7 @@ def sample_groups(count: int, vocabulary: int) -> list[ReplyGroup]:
 @torch.no_grad()
 def _difference(model: nn.Module, layout: Layout) -> float:
     """Return the difference in log-probability between a layout and the model's own logits: see _TOLERANCE."""
-    vocabulary = cast(Any, causal_model_of(model)).config.get_text_config().vocab_size
+    vocabulary = causal_model_of(model).config.get_text_config().vocab_size
     groups = sample_groups(4, vocabulary)
     device = next(model.parameters()).device
     was_training = model.training

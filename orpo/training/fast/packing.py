@@ -14,8 +14,8 @@ a and b are computed once and counted for both replies. Which tokens may see whi
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -66,12 +66,11 @@ class PackedReplies:
 
     def to(self, device: torch.device) -> "PackedReplies":
         """Return the same batch with its tensors on another device."""
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
-        return replace(self, **moved)
+        moved = replace(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device, non_blocking=True))
+        return moved
 
     def sum_by_reply(self, log_probs: Tensor) -> Tensor:
         """Sum (N,) token log-probabilities into (R,), the replies in the order of the groups."""

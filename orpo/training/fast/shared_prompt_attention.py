@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,12 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from orpo.training.fast.packing import Segments
 
-MaskFunction = Callable[[Any, Any, Any, Any], Any]  # (batch, head, query position, key position) -> may it see?
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+MaskFunction = Callable[
+    [Tensor, Tensor, Tensor, Tensor], Tensor
+]  # (batch, head, query position, key position) -> may it see?
 
 IMPLEMENTATIONS: Final = {
     "sdpa": "shared_prompt_sdpa",
@@ -39,7 +44,9 @@ IMPLEMENTATIONS: Final = {
 }
 """The attention that a model has, and the name of ours that builds on it."""
 
-_FUSED: Final[dict[str, Any]] = {"sdpa": sdpa_attention_forward, "flex_attention": flex_attention_forward}
+_Attention = Callable[..., tuple[Tensor, Tensor | None]]
+
+_FUSED: Final[dict[str, _Attention]] = {"sdpa": sdpa_attention_forward, "flex_attention": flex_attention_forward}
 
 _segments_of_this_pass: ContextVar[Sequence[Segments] | None] = ContextVar("segments_of_this_pass", default=None)
 
@@ -96,19 +103,17 @@ class SharedPromptMask:
         queries = torch.arange(first_query, length, device=self.device)[:, None]
         keys = torch.arange(length, device=self.device)[None, :]
         zero = torch.zeros((), dtype=torch.long, device=self.device)
-        seen: Tensor = self.mask_function(zero, zero, queries, keys)
-        return seen.expand(length - first_query, length)[None, None]
+        return self.mask_function(zero, zero, queries, keys).expand(length - first_query, length)[None, None]
 
     def dense(self) -> Tensor:
         """Return the whole row's (T, T) boolean mask; for tests."""
         sees = token_rule(self.segments, self.mask_function, self.device)
         index = torch.arange(sum(self.pieces), device=self.device)
         zero = torch.zeros((), dtype=torch.long, device=self.device)
-        dense: Tensor = sees(zero, zero, index[:, None], index[None, :])
-        return dense
+        return sees(zero, zero, index[:, None], index[None, :])
 
     @cached_property
-    def blocks(self) -> Any:
+    def blocks(self) -> "BlockMask":
         """The row's BlockMask for FlexAttention: blocks without a visible pair are never computed."""
         from torch.nn.attention.flex_attention import create_block_mask
 
@@ -128,18 +133,20 @@ def token_rule(segments: Sequence[Segments], mask_function: MaskFunction, device
     parts = torch.tensor([part for _, part, *_ in runs]).repeat_interleave(lengths).to(device)  # 0 is the stem
     positions = torch.cat([torch.arange(length) + offset for *_, offset, length in runs]).to(device)
 
-    def sees(batch: Any, head: Any, query: Any, key: Any) -> Any:
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         together = (owners[query] == owners[key]) & ((parts[key] == 0) | (parts[key] == parts[query]))
         return together & mask_function(batch, head, positions[query], positions[key])
 
     return sees
 
 
-def _make_mask(plain_name: str, *args: Any, **kwargs: Any) -> Any:
+def _make_mask(
+    plain_name: str, *, mask_function: MaskFunction, device: torch.device | str = "cpu", **kwargs: object
+) -> object:
     segments = _segments_of_this_pass.get()
     if segments is None:
-        return ALL_MASK_ATTENTION_FUNCTIONS[plain_name](*args, **kwargs)
-    return SharedPromptMask(segments, kwargs["mask_function"], torch.device(kwargs.get("device", "cpu")))
+        return ALL_MASK_ATTENTION_FUNCTIONS[plain_name](mask_function=mask_function, device=device, **kwargs)
+    return SharedPromptMask(segments, mask_function, torch.device(device))
 
 
 def _attend(
@@ -148,27 +155,25 @@ def _attend(
     query: Tensor,  # (1, heads, T, head size)
     key: Tensor,
     value: Tensor,
-    attention_mask: Any,
-    **kwargs: Any,
+    attention_mask: "Tensor | BlockMask | SharedPromptMask | None",
+    **kwargs: object,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend with the model's own attention, so that no work goes into what a mask would hide."""
     attend = _FUSED.get(plain_name) or _eager_attention_of(module)
     if not isinstance(attention_mask, SharedPromptMask):
-        plain: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask, **kwargs)
-        return plain
+        return attend(module, query, key, value, attention_mask, **kwargs)
     if plain_name == "flex_attention":
-        whole: tuple[Tensor, Tensor | None] = attend(module, query, key, value, attention_mask.blocks, **kwargs)
-        return whole
+        return attend(module, query, key, value, attention_mask.blocks, **kwargs)
     return _attend_by_group(attend, plain_name, module, (query, key, value), attention_mask, **kwargs), None
 
 
 def _attend_by_group(
-    attend: Callable[..., tuple[Tensor, Tensor | None]],
+    attend: _Attention,
     plain_name: str,
     module: nn.Module,
     states: tuple[Tensor, Tensor, Tensor],
     mask: SharedPromptMask,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Tensor:
     """Attend for the stem with the first branch, then for each other branch over the stem and itself."""
     as_mask = partial(_as_bias, dtype=states[0].dtype) if plain_name == "eager" else _as_is
@@ -198,11 +203,9 @@ def _as_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
 
-def _eager_attention_of(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def _eager_attention_of(module: nn.Module) -> _Attention:
     """Return the attention in plain tensor operations that stands beside the layer's class (it knows soft caps)."""
-    found: Callable[..., tuple[Tensor, Tensor | None]] = vars(sys.modules[type(module).__module__])[
-        "eager_attention_forward"
-    ]
+    found: _Attention = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
     return found
 
 

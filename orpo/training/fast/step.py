@@ -14,7 +14,7 @@ nothing but speed and memory.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +33,9 @@ from orpo.training.fast.packing import (
 from orpo.training.objective import Objective, RowTerms, StepTotals
 from orpo.training.tokenization import TokenizedPair
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 Rows = list[list[TokenizedPair]]
 
 _PRODUCTS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
@@ -48,7 +51,7 @@ class TrainingStep:
         layout: Layout,
         token_budget: int,
         accelerator: Accelerator,
-        autocast: Callable[[], AbstractContextManager[Any]],
+        autocast: Callable[[], AbstractContextManager[object]],
         products: torch.dtype = torch.float32,
     ) -> None:
         """Take what the loss and the packing need.
@@ -103,7 +106,7 @@ class TrainingStep:
     @contextmanager
     def on_fast_products(self) -> Iterator[None]:
         """Send fp32 products on a CPU to oneDNN, which is up to twice as fast at them; sums stay fp32."""
-        matmul = cast(Any, torch.backends.mkldnn).matmul
+        matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         earlier = matmul.fp32_precision
         if self._accelerator.device.type == "cpu":
             matmul.fp32_precision = _PRODUCTS[self._products]
@@ -128,9 +131,9 @@ class TrainingStep:
 
     def _base_sums(self, model: nn.Module, packed: PackedReplies) -> Tensor:
         """Return log pi_ref of each reply of a row."""
-        tuned = cast(Any, self._accelerator.unwrap_model(model))
+        tuned: PeftModel = self._accelerator.unwrap_model(model)
         with torch.no_grad(), self._autocast(), tuned.disable_adapter(), self.on_fast_products():
-            return packed.sum_by_reply(tuned(packed=packed).float())
+            return packed.sum_by_reply(cast(Tensor, tuned(packed=packed)).float())
 
     def _kl(self, model: nn.Module, pairs: Sequence[TokenizedPair]) -> float:
         """Return KTO's reference point: the mean ratio of replies to the prompts that follow theirs in the step."""

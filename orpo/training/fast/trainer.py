@@ -8,13 +8,12 @@ loss), and the cut changes nothing but speed and memory, so 1 x 8 is 8 x 1.
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from orpo.command.errors import SettingsError
 from orpo.command.ranks import is_model_sharded
@@ -23,48 +22,31 @@ from orpo.training.fast.memory import MemoryEstimate, estimate_memory, largest_t
 from orpo.training.fast.packed_forward import best_layout
 from orpo.training.fast.packing import Layout, packed_length, plan_micro_batches
 from orpo.training.fast.step import TrainingStep
-from orpo.training.kept_log import KeptLog, Side
+from orpo.training.kept_log import LoggingTrainer, Side
 from orpo.training.objective import Objective, RowTerms, StepTotals
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
-from orpo.training.trainer_arguments import compute_dtype, finish_trainer, keep_to_one_gpu, trainer_arguments
+from orpo.training.trainer_arguments import TrainerParts, compute_dtype, finish_trainer, trainer_arguments
 
 DEFAULT_TOKEN_BUDGET: Final = {"cpu": 2048, "mps": 4096, "cuda": 16384}
 """Most tokens of a forward pass, where they fit into memory: more would make the products no faster."""
 
 
-class FastTrainer(Trainer):
+class FastTrainer(LoggingTrainer):
     """A Trainer whose batches are lists of tokenised pairs; see the module's docstring."""
 
     loss_is_scaled_for_ga = True  # every loss is its share of the whole step already
 
-    def __init__(
-        self,
-        *args: Any,
-        objective: Objective,
-        layout: Layout,
-        token_budget: int,
-        products: torch.dtype = torch.float32,
-        **kwargs: Any,
-    ) -> None:
-        """Take what Trainer takes, and what `TrainingStep` needs."""
-        super().__init__(*args, **kwargs)
-        self.kept_log = KeptLog()
-        autocast = self.compute_loss_context_manager
-        self.step = TrainingStep(objective, layout, token_budget, self.accelerator, autocast, products)
+    step: TrainingStep
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train, and log after a resume what an unbroken run would."""
-        if isinstance(resume_from_checkpoint, str):
-            self.kept_log.restore(Path(resume_from_checkpoint), self.args.process_index)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, object], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         """Do the forward and backward passes of one optimiser step; return its loss."""
         model.train()
         if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimisers
-            cast(Any, self.optimizer).train()
-        pairs: list[TokenizedPair] = inputs["pairs"]
+            self.optimizer.train()  # type: ignore[union-attr]
+        pairs = cast(list[TokenizedPair], inputs["pairs"])
         rows, totals = self.step.plan(pairs, model)
         step_loss = torch.zeros((), device=self.args.device)
         for number, row in enumerate(rows):
@@ -86,10 +68,14 @@ class FastTrainer(Trainer):
         return cast(Tensor, step_loss * self.accelerator.num_processes)
 
     def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, object],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
         """Compute the loss of an evaluation batch."""
-        pairs: list[TokenizedPair] = inputs["pairs"]
+        pairs = cast(list[TokenizedPair], inputs["pairs"])
         loss = torch.zeros((), device=self.args.device)
         with torch.no_grad():
             rows, totals = self.step.plan(pairs, model)  # equally many in every process, as in training
@@ -100,14 +86,7 @@ class FastTrainer(Trainer):
                     loss += terms.loss
         return loss * self.accelerator.num_processes, None, None
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means of what was measured since the last time under TRL's names."""
-        side: Side = "train" if "loss" in logs else "eval"
-        prefix = "" if side == "train" else "eval_"
-        logs.update({prefix + name: value for name, value in self.kept_log.take_means(side, self).items()})
-        super().log(logs, start_time)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+    def floating_point_ops(self, inputs: dict[str, object]) -> int:
         """Count nothing: Trainer's estimate knows neither packing nor adapters."""
         return 0
 
@@ -117,7 +96,7 @@ class FastTrainer(Trainer):
         self.kept_log.add(side, {"nll_loss": float(terms.nll)}, share)
 
 
-def collate_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, Any]:
+def collate_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, object]:
     """Return a batch as Trainer wants it: a mapping with a tensor in it, by which it counts the batch."""
     return {"rows": torch.tensor([pair.row for pair in pairs]), "pairs": list(pairs)}
 
@@ -152,59 +131,28 @@ def estimate_step(model: PeftModel, pairs: Sequence[TokenizedPair], settings: Tr
     return estimate_memory(model, max(rows), layout, checkpointing=settings.compute.gradient_checkpointing)
 
 
-def build_trainer(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    train_pairs: Sequence[TokenizedPair],
-    eval_pairs: Sequence[TokenizedPair],
-    settings: TrainSettings,
-    output_dir: Path,
-    callbacks: Sequence[TrainerCallback],
-    *,
-    learning_rate: float,
-    is_resumed: bool = False,
-) -> Trainer:
-    """Return a trainer for a PEFT model.
-
-    Args:
-        model: A model with a LoRA adapter.
-        tokenizer: Its tokenizer, which is saved with each checkpoint.
-        train_pairs: The pairs to train on.
-        eval_pairs: The pairs to evaluate on, perhaps none.
-        settings: The run's settings.
-        output_dir: The run folder, where checkpoints go.
-        callbacks: What watches the run.
-        learning_rate: The peak rate.
-        is_resumed: Whether training goes on from a checkpoint.
-    """
-    shared = trainer_arguments(
-        settings,
-        output_dir,
-        train_count=len(train_pairs),
-        has_eval=bool(eval_pairs),
-        learning_rate=learning_rate,
-        dtype=compute_dtype(model),
-        is_resumed=is_resumed,
-    )
-    # A step is one batch here, cut by the token budget: accumulation is only another word for a larger batch.
-    shared["per_device_train_batch_size"] *= shared.pop("gradient_accumulation_steps")
-    arguments = TrainingArguments(**shared)
-    keep_to_one_gpu(arguments)
+def build_trainer(parts: TrainerParts) -> Trainer:
+    """Return a trainer for a PEFT model."""
+    settings, model = parts.settings, parts.model
+    arguments = trainer_arguments(TrainingArguments, parts, batches_are_steps=True)
     layout, products = prepare_model(model, settings)
     if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
         raise SettingsError("--trainer fast: cannot train this model cut over several devices; pass --trainer trl")
     trainer = FastTrainer(
         model=model,
         args=arguments,
-        train_dataset=list(train_pairs),
-        eval_dataset=list(eval_pairs) or None,
+        train_dataset=list(parts.train),
+        eval_dataset=list(parts.evaluation) or None,
         data_collator=collate_pairs,
-        processing_class=tokenizer,
-        callbacks=list(callbacks),
-        objective=Objective(settings.objective),
-        layout=layout,
-        token_budget=choose_token_budget(model, layout, settings),
-        products=products,
+        processing_class=parts.tokenizer,
+        callbacks=list(parts.watchers),
     )
-    finish_trainer(trainer, trainer.kept_log)
-    return trainer
+    trainer.step = TrainingStep(
+        Objective(settings.objective),
+        layout,
+        choose_token_budget(model, layout, settings),
+        trainer.accelerator,
+        trainer.compute_loss_context_manager,
+        products,
+    )
+    return finish_trainer(trainer)

@@ -4,15 +4,16 @@ import math
 import signal
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 from orpo.command.display import console_err
 from orpo.command.errors import TrainingError
 from orpo.command.ranks import process_count
+from orpo.training.watching import Arguments, Control, Logs, State
 
 RUINED_BY: Final = 2.0
 """Nats per token by which the chosen replies may become less likely: a perplexity seven times as high."""
@@ -26,12 +27,7 @@ class FiniteGuard(TrainerCallback):
     """
 
     def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        **kwargs: Any,
+        self, args: Arguments, state: State, control: Control, model: nn.Module | None = None, **_: object
     ) -> None:
         """Look at the gradients after accumulation and clipping, before the step."""
         if args.fp16 or model is None:  # the loss scaler meets infinite gradients all the time, and skips these steps
@@ -40,14 +36,7 @@ class FiniteGuard(TrainerCallback):
         if gradients and not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
             raise _not_finite("gradient", state.global_step + 1, args)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Look at the losses."""
         for key in ("loss", "eval_loss"):
             if logs and not math.isfinite(logs.get(key, 0.0)):
@@ -65,14 +54,7 @@ class RuinGuard(TrainerCallback):
         """Nothing is known yet."""
         self._first: dict[str, float] = {}
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Compare with what was logged first, before a resume too."""
         for key in ("logps/chosen", "eval_logps/chosen"):
             if not logs or key not in logs:
@@ -93,7 +75,7 @@ class StopRequest(TrainerCallback):
     def __init__(self) -> None:
         """Nothing has been asked yet."""
         self._asked: int | None = None
-        self._earlier: dict[int, Any] = {}
+        self._earlier: dict[int, signal._HANDLER] = {}
 
     @property
     def asked(self) -> bool:
@@ -123,14 +105,14 @@ class StopRequest(TrainerCallback):
             handler(number, None)
         raise KeyboardInterrupt
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Write a checkpoint and stop, if asked."""
         self._hear_the_others(args)
         if self.asked:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
-    def _hear_the_others(self, args: TrainingArguments) -> None:
+    def _hear_the_others(self, args: Arguments) -> None:
         """Let all processes stop after the same step: one that went on alone would wait for the others for ever."""
         if process_count() > 1 and torch.distributed.is_initialized():
             asked = torch.tensor(self._asked or 0, device=args.device)
@@ -144,7 +126,7 @@ class StopRequest(TrainerCallback):
         console_err.print("stopping after this step with a checkpoint; once more stops at once", soft_wrap=True)
 
 
-def _not_finite(what: str, step: int, args: TrainingArguments) -> TrainingError:
+def _not_finite(what: str, step: int, args: Arguments) -> TrainingError:
     return TrainingError(
         f"the {what} of step {step} is not a finite number, so training cannot go on; start again with a lower "
         f"learning rate (now {args.learning_rate:g}), or in float32 if another was chosen"

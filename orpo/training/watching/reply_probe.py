@@ -3,19 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import (
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from orpo.chat_model.generation import generate_replies
+from orpo.command.markdown import table
 from orpo.records.messages import Message, last_message, system_message
 from orpo.records.replies import Reply, Sampling
 from orpo.scoring import ScoreReport, get_scorer, mean_scores
@@ -23,6 +17,7 @@ from orpo.scoring.measures import measure_replies
 from orpo.scoring.replies import score_replies
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
+from orpo.training.watching import Arguments, Control, State
 from orpo.training.watching.guards import StopRequest
 from orpo.training.watching.reward import ReferenceModel, rewards
 from orpo.training.watching.tensorboard import TensorBoardMonitor
@@ -55,24 +50,14 @@ class ReplyProbe(TrainerCallback):
         self._sampling = Sampling(max_new_tokens=settings.watch.max_new_tokens)
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PeftModel | None = None,
-        **kwargs: Any,
+        self, args: Arguments, state: State, control: Control, model: PeftModel | None = None, **_: object
     ) -> None:
         """Measure the model as it is before the first step."""
         if state.global_step == 0 and model is not None:
             self.measure(model, state)
 
     def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PeftModel | None = None,
-        **kwargs: Any,
+        self, args: Arguments, state: State, control: Control, model: PeftModel | None = None, **_: object
     ) -> None:
         """Measure at every evaluation, and at the last step, which also evaluates the loss."""
         is_last = state.global_step >= state.max_steps
@@ -81,7 +66,7 @@ class ReplyProbe(TrainerCallback):
         if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self._stop.asked and model:
             self.measure(model, state)
 
-    def measure(self, model: PeftModel, state: TrainerState) -> None:
+    def measure(self, model: PeftModel, state: State) -> None:
         """Sample replies and measure rewards, without touching training's random numbers."""
         step = state.global_step
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -141,11 +126,8 @@ def reply_figures(replies: Sequence[Reply]) -> dict[str, float]:
 
 
 def _as_table(conversations: Sequence[list[Message]], replies: Sequence[Reply], reports: Sequence[ScoreReport]) -> str:
-    lines = ["| prompt | reply | score |", "|---|---|---|"]
-    for messages, reply, report in list(zip(conversations, replies, reports, strict=True))[:_SHOWN_REPLIES]:
-        lines.append(f"| {_cell(last_message(messages))} | {_cell(reply.text)} | {report.score:.2f} |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    rows = [
+        (last_message(messages), reply.text, f"{report.score:.2f}")
+        for messages, reply, report in zip(conversations, replies, reports, strict=True)
+    ]
+    return table(("prompt", "reply", "score"), rows[:_SHOWN_REPLIES])

@@ -8,11 +8,12 @@ import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 from orpo.command.display import Advance, progress_bar
+from orpo.training.watching import Arguments, Control, Logs, State
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,23 +30,14 @@ class TensorBoardMonitor(TrainerCallback):
         self._folder = folder
         self._writer: SummaryWriter | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Open the event file; after a resume, what was logged past the checkpoint is hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         purge = state.global_step + 1 if state.global_step else None
         self._writer = SummaryWriter(log_dir=str(self._folder), purge_step=purge, flush_secs=5)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Write what the trainer logged."""
         shown = {key: value for key, value in (logs or {}).items() if not _is_hidden(key)}
         self.scalars(state.global_step, {_tag(key): value for key, value in shown.items()})
@@ -79,25 +71,16 @@ class ThroughputMonitor(TrainerCallback):
         self._seconds = 0.0
         self._tokens = 0
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Start the clock of a step."""
         self._begun, self._tokens_then = time.perf_counter(), state.num_input_tokens_seen
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Stop the clock."""
         self._seconds += time.perf_counter() - self._begun
         self._tokens += state.num_input_tokens_seen - self._tokens_then
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Report the rate since the last log."""
         if logs and "loss" in logs and self._seconds > 0 and self._tokens:
             rate = self._tokens / self._seconds
@@ -115,27 +98,18 @@ class ProgressMonitor(TrainerCallback):
         self._description = description
         self._advance: Advance | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Open the bar, where a resumed run stands already."""
         self._advance = self._stack.enter_context(progress_bar(self._description, state.max_steps))
         if state.global_step:
             self._advance(state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Move on by a step."""
         if self._advance is not None:
             self._advance()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Show the last loss."""
         if self._advance is not None and logs and "loss" in logs:
             self._advance(0, loss=float(logs["loss"]), margin=float(logs.get("rewards/margins", math.nan)))

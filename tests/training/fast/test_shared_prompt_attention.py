@@ -1,6 +1,6 @@
 """Who may see whom in a row of pairs, against the rule written out token by token, and as a FlexAttention mask."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -36,14 +36,14 @@ def rule_by_hand(window: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("window", [100, 3])
 def test_the_rule_of_a_row_is_the_one_written_out_by_hand(window: int) -> None:
-    rule = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
+    rule: Any = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
     mask = SharedPromptMask(SEGMENTS, rule, torch.device("cpu"))
     assert torch.equal(mask.dense(), rule_by_hand(window))
 
 
 @pytest.mark.parametrize("window", [100, 3])
 def test_the_pairwise_masks_are_cut_out_of_the_whole_one(window: int) -> None:
-    rule = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
+    rule: Any = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
     mask = SharedPromptMask(SEGMENTS, rule, torch.device("cpu"))
     dense, start = mask.dense(), 0
     for pair, (own, others) in zip(SEGMENTS, mask.group_masks, strict=True):
@@ -65,7 +65,7 @@ def test_the_rule_serves_as_a_flex_attention_mask() -> None:
     """FlexAttention in plain operations, as a GPU would use it, gives what a dense mask gives."""
     from torch.nn.attention.flex_attention import create_mask
 
-    rule: Any = token_rule(SEGMENTS, causal_mask_function, torch.device("cpu"))
+    rule: Any = token_rule(SEGMENTS, cast(Any, causal_mask_function), torch.device("cpu"))
     total = sum(pair.total for pair in SEGMENTS)
     made = create_mask(rule, 1, 1, total, total, device="cpu")
     assert torch.equal(made[0, 0], rule_by_hand(100))

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from orpo.training import trl_trainer
 from orpo.training.fast import trainer as fast_trainer
 from orpo.training.settings import TrainSettings
+from orpo.training.trainer_arguments import TrainerParts
 from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import Pair, copy_of, gradients, largest_relative_difference, make_pairs, settings_from
 
@@ -56,8 +57,18 @@ def train(
     keeper = KeepGradients()
     settings = settings_for(**changes)
     rate = settings.optimiser.learning_rate
-    parts: Any = (model, make_word_tokenizer(), pairs, eval_pairs, settings, folder, [keeper])
-    trainer = builder.build_trainer(*parts, learning_rate=rate, is_resumed=resume_from is not None)
+    parts: Any = (
+        model,
+        make_word_tokenizer(),
+        pairs,
+        eval_pairs,
+        settings,
+        folder,
+        [keeper],
+        rate,
+        resume_from is not None,
+    )
+    trainer = builder.build_trainer(TrainerParts(*parts))
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer.state.log_history, keeper.first
 
@@ -133,9 +144,8 @@ def test_tokens_are_counted_as_the_data_has_them(tmp_path: Path) -> None:
     """Packing computes fewer tokens than the pairs hold; tokens per second must not depend on the trainer."""
     for builder in (fast_trainer, trl_trainer):
         model = with_lora(make_shape("llama_untied"))
-        trainer = builder.build_trainer(
-            model, make_word_tokenizer(), PAIRS[:3], [], settings_for(), tmp_path, [], learning_rate=1e-2
-        )
+        parts: Any = (model, make_word_tokenizer(), PAIRS[:3], [], settings_for(), tmp_path, [], 1e-2)
+        trainer = builder.build_trainer(TrainerParts(*parts))
         trainer.train()
         expected = sum(2 * len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in PAIRS[:3])
         assert trainer.state.num_input_tokens_seen == expected
