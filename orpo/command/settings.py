@@ -6,11 +6,8 @@
 
     @dataclass(kw_only=True)
     class TrainSettings:
-        learning_rate: float = setting(2e-4, "peak learning rate")
+        learning_rate: float = setting(2e-4, "peak learning rate", above=0)
         lora: LoraSettings = settings_group(LoraSettings, "adapter", prefix="lora")
-
-        def __post_init__(self) -> None:
-            require(self.learning_rate > 0, "--learning-rate", self.learning_rate, "must be above 0")
 
     settings = parse_settings(TrainSettings, argv, prog="train.py", description=__doc__)
 
@@ -21,6 +18,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from operator import ge, gt, lt
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -56,6 +54,9 @@ class Setting:
     positional: bool = False
     secret: bool = False
     file_allowed: bool = False
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
     key: str = ""
     path: tuple[str, ...] = ()
     group: str = ""
@@ -71,6 +72,16 @@ class Setting:
     def origin(self) -> str:
         """How an error names it: the flag, or the name in capitals of what is given without one."""
         return self.key.upper() if self.positional else self.flag
+
+    def check(self, value: object) -> None:
+        """Raise SettingsError for a number out of bounds, naming the flag."""
+        if not isinstance(value, int | float):
+            return
+        named = (("at least", self.at_least, ge), ("above", self.above, gt), ("below", self.below, lt))
+        bounds = [(word, bound, holds) for word, bound, holds in named if bound is not None]
+        told = " and ".join(f"{word} {bound:g}" for word, bound, _ in bounds)
+        told = "0 or above" if told == "at least 0" else told
+        require(all(holds(value, bound) for _, bound, holds in bounds), self.flag, value, f"must be {told}")
 
     def convert(self, value: object, origin: str) -> object:
         """Turn what a user wrote, at the place that `origin` names, into its type."""
@@ -96,6 +107,9 @@ def setting(
     positional: bool = False,
     secret: bool = False,
     file_allowed: bool = False,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
 ) -> Value:
     """Declare one field of a settings dataclass.
 
@@ -108,8 +122,12 @@ def setting(
         positional: Given without a flag.
         secret: Masked in run records.
         file_allowed: `@FILE` stands for the text in a file.
+        at_least: The smallest number allowed.
+        above: What a number must be above.
+        below: What a number must be below.
     """
-    metadata = {_KEY: Setting(help, tuple(choices), flag, short, positional, secret, file_allowed)}
+    about = Setting(help, tuple(choices), flag, short, positional, secret, file_allowed, at_least, above, below)
+    metadata = {_KEY: about}
     if default is REQUIRED:
         required: Value = dataclasses.field(metadata=metadata)
         return required
@@ -159,6 +177,7 @@ def build_settings(cls: type[Settings], values: Mapping[str, object]) -> Setting
     own: dict[str, object] = {}
     grouped: dict[str, dict[str, object]] = {}
     for key, value in values.items():
+        known[key].check(value)
         *group, name = known[key].path
         (grouped.setdefault(group[0], {}) if group else own)[name] = value
     groups = {name: group_class(**grouped.get(name, {})) for name, (group_class, _) in groups_of(cls).items()}

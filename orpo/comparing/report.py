@@ -76,8 +76,8 @@ def run_report(settings: ReportSettings) -> Report:
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
     held_out = collect_held_out(settings.own, settings.measure, settings.count)
     _warn_of_few(held_out)
-    seeds = range(settings.reply.seed, settings.reply.seed + settings.seeds)
-    asking = Asking(settings.reply.sampling(), seeds, settings.reply.scorer)
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    asking = Asking(settings.sampling, seeds, settings.scorer)
     sides, device = _ask_all(settings, name, adapters, held_out, asking)
     comparison = Comparison(held_out, sides, asking.scorer)
     judgements = _judge(settings, comparison)

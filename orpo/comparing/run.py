@@ -39,16 +39,14 @@ def run_inference(settings: InferenceSettings) -> InferenceResult | None:
         from orpo.comparing.chat import TerminalChat
 
         model = AnsweringModel(settings.base, name, adapter)
-        TerminalChat(
-            model.model, model.tokenizer, settings.reply.sampling(), seed=settings.reply.seed, system=settings.system
-        ).run()
+        TerminalChat(model.model, model.tokenizer, settings.sampling, seed=settings.seed, system=settings.system).run()
         return None
     held_out = _held_out(settings)
     return _compare(settings, AnsweringModel(settings.base, name, adapter), held_out)
 
 
 def _compare(settings: InferenceSettings, model: AnsweringModel, held_out: HeldOut) -> InferenceResult:
-    asking = Asking(settings.reply.sampling(), [settings.reply.seed], settings.reply.scorer)
+    asking = Asking(settings.sampling, [settings.seed], settings.scorer)
     approaches = [Approach(BASE), *([Approach(TUNED, model.adapter)] if model.adapter else [])]
     total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
     with progress_bar("answering", total) as advance:

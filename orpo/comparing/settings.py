@@ -36,41 +36,8 @@ class BaseModelSettings:
     trust_remote_code: bool = setting(False, "run Python code that comes with the model")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     dtype: str = setting("auto", "number format of the weights", choices=["auto", "float32", "bfloat16", "float16"])
-    batch_size: int = setting(64, "prompts at once; changes the speed, not the replies")
+    batch_size: int = setting(64, "prompts at once; changes the speed, not the replies", at_least=1)
     reuse_replies: bool = setting(True, "take replies that an earlier run kept in the cache, where nothing has changed")
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.batch_size >= 1, "--batch-size", self.batch_size, "must be at least 1")
-
-
-@dataclass(kw_only=True)
-class ReplySettings:
-    """How replies are sampled and scored."""
-
-    temperature: float = setting(Sampling.temperature, "0 takes the likeliest token; higher is more varied")
-    top_p: float = setting(Sampling.top_p, "sample from the likeliest tokens that together have this probability")
-    top_k: int = setting(Sampling.top_k, "sample from this many likeliest tokens; 0 for no limit")
-    repetition_penalty: float = setting(
-        Sampling.repetition_penalty, "above 1 makes words that the reply already holds less likely"
-    )
-    max_new_tokens: int = setting(Sampling.max_new_tokens, "longest reply in tokens")
-    seed: int = setting(0, "the same seed gives the same replies")
-    scorer: str = setting(DEFAULT_SCORER, "the score of the replies", choices=SCORERS)
-
-    def __post_init__(self) -> None:
-        """Let Sampling check its ranges."""
-        self.sampling()
-
-    def sampling(self) -> Sampling:
-        """Return how tokens are picked."""
-        return Sampling(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            repetition_penalty=self.repetition_penalty,
-            max_new_tokens=self.max_new_tokens,
-        )
 
 
 @dataclass(kw_only=True)
@@ -83,24 +50,24 @@ class InferenceSettings:
         False, "measure on the 200 standard prompts, with obedience, short questions and perplexity (see --measure)"
     )
     count: int | None = setting(
-        None, "prompts to show side by side, 0 for all that are answered (default: 8, or all of --prompts)"
+        None, "prompts to show side by side, 0 for all that are answered (default: 8, or all of --prompts)", at_least=0
     )
     measure: int | None = setting(
-        None, "prompts that --summary measures, those shown at least, 0 for all (default: all)"
+        None, "prompts that --summary measures, those shown at least, 0 for all (default: all)", at_least=0
     )
     json: bool = setting(False, "print JSON lines: one for each reply, then the summary")
     picture: Path | None = setting(None, "save what is shown as a picture, to a new SVG file")
     adapter: Path | None = setting(None, "folder of the adapter; the newest one in trained/ if not given")
     base_only: bool = setting(False, "load no adapter and show the base model alone")
     system: str | None = setting(None, "system prompt for every conversation, as text or @FILE", file_allowed=True)
+    seed: int = setting(0, "the same seed gives the same replies")
+    scorer: str = setting(DEFAULT_SCORER, "the score of the replies", choices=SCORERS)
     own: PromptSource = settings_group(PromptSource, "your own prompts")
     base: BaseModelSettings = settings_group(BaseModelSettings, "base model")
-    reply: ReplySettings = settings_group(ReplySettings, "replies")
+    sampling: Sampling = settings_group(Sampling, "replies")
 
     def __post_init__(self) -> None:
-        """Check ranges and which flags go together."""
-        require(self.count is None or self.count >= 0, "--count", self.count, "must be 0 (all) or above")
-        require(self.measure is None or self.measure >= 0, "--measure", self.measure, "must be 0 (all) or above")
+        """Check which flags go together."""
         require(all(text.strip() for text in self.prompt), "--prompt", "''", "is empty; write a message in quotes")
         given = [("--prompt", self.prompt), ("--prompts", self.own.prompts), ("--chat", self.chat)]
         modes = [flag for flag, value in given if value]
@@ -141,27 +108,28 @@ class ReportSettings:
         "the system prompt of --prompting, --few-shot and --best-of, as text or @FILE",
         file_allowed=True,
     )
-    few_shot: int = setting(0, "add the base model with this many answered messages as earlier turns; 0 for none")
+    few_shot: int = setting(
+        0, "add the base model with this many answered messages as earlier turns; 0 for none", at_least=0
+    )
     best_of: int = setting(0, "add the best of this many replies of the prompted base, picked by the score; 0 for none")
     measure: list[str] = setting(list(PARTS), "what is measured", choices=PARTS)
-    count: int = setting(0, "prompts to answer, from all over the set; 0 for all")
-    seeds: int = setting(1, "replies to each prompt, from the seeds --seed, --seed + 1 and so on")
+    count: int = setting(0, "prompts to answer, from all over the set; 0 for all", at_least=0)
+    seeds: int = setting(1, "replies to each prompt, from the seeds --seed, --seed + 1 and so on", at_least=1)
     judge: str | None = setting(None, "a model that compares replies pairwise: a folder, a GGUF file or a Hub id")
     out: Path = setting(Path("report"), "folder to write report.html, report.json and run.json to", short="-o")
     overwrite: bool = setting(False, "replace an earlier report")
     update_cards: bool = setting(False, "put the table into README.md of each adapter")
+    seed: int = setting(0, "the same seed gives the same replies")
+    scorer: str = setting(DEFAULT_SCORER, "the score of the replies", choices=SCORERS)
     own: PromptSource = settings_group(PromptSource, "your own prompts")
     base: BaseModelSettings = settings_group(BaseModelSettings, "base model")
-    reply: ReplySettings = settings_group(ReplySettings, "replies")
+    sampling: Sampling = settings_group(Sampling, "replies")
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        for name in ("count", "few_shot"):
-            require(getattr(self, name) >= 0, f"--{name.replace('_', '-')}", getattr(self, name), "must be 0 or above")
+        """Check what bounds cannot say."""
         require(self.best_of == 0 or self.best_of > 1, "--best-of", self.best_of, "must be 0 (none) or at least 2")
-        require(self.seeds >= 1, "--seeds", self.seeds, "must be at least 1")
         require(bool(self.measure), "--measure", "", f"name what to measure: {', '.join(PARTS)}")
-        if self.best_of and self.reply.temperature == 0:
+        if self.best_of and self.sampling.temperature == 0:
             raise SettingsError("--best-of needs replies that differ; pass a --temperature above 0")
-        if self.seeds > 1 and self.reply.temperature == 0:
+        if self.seeds > 1 and self.sampling.temperature == 0:
             raise SettingsError("--seeds above 1 needs replies that differ; pass a --temperature above 0")

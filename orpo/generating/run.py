@@ -229,7 +229,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
             trust_remote_code=settings.local.trust_remote_code,
             chat_template=settings.local.chat_template,
         ),
-        sampling=settings.sampling.sampling(),
+        sampling=settings.sampling,
         seed=settings.seed,
         candidates=settings.candidate_count(),
         batch_size=settings.local.batch_size,

@@ -1,7 +1,7 @@
 """The settings of `generate`, and what each side's writer is by them. Light: `--help` reads this and nothing more."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -66,14 +66,16 @@ class ExampleSettings:
     """Answered messages, shown to writers and made into pairs."""
 
     examples: int | None = setting(
-        None, "show a writer this many answered messages first (default: 5 for local models under 1 B parameters)"
+        None,
+        "show a writer this many answered messages first (default: 5 for local models under 1 B parameters)",
+        at_least=0,
     )
     examples_choice: Literal["nearest", "fixed"] = setting(
         "nearest", "the examples nearest to each prompt, or a fixed set for all"
     )
     examples_file: Path | None = setting(None, "own examples, columns prompt and reply, in place of those that ship")
     example_pairs: int | None = setting(
-        None, "make pairs of this many examples too (default: 600 for the default model, 0 for others)"
+        None, "make pairs of this many examples too (default: 600 for the default model, 0 for others)", at_least=0
     )
 
 
@@ -86,9 +88,9 @@ class EndpointSettings:
     plain_base_url: str | None = setting(None, "the same for the plain writer alone")
     request_extra: str | None = setting(None, "JSON object that goes into every request", secret=True)
     omit: str = setting("", "fields to leave out of every request, such as seed,top_p")
-    concurrency: int = setting(8, "calls at the same time")
-    timeout_seconds: float = setting(120.0, "how long one whole answer may take")
-    retries: int = setting(4, "how often a failed call is repeated, with growing pauses")
+    concurrency: int = setting(8, "calls at the same time", at_least=1)
+    timeout_seconds: float = setting(120.0, "how long one whole answer may take", above=0)
+    retries: int = setting(4, "how often a failed call is repeated, with growing pauses", at_least=0)
 
     def options(self) -> EndpointOptions:
         """Return how calls are made."""
@@ -100,30 +102,18 @@ class EndpointSettings:
         )
 
 
-@dataclass(kw_only=True)
-class SamplingSettings:
+@dataclass(frozen=True, kw_only=True)
+class WriterSampling(Sampling):
     """How the writers pick their tokens."""
 
-    temperature: float = setting(0.4, "0 takes the likeliest token; larger is more varied")
-    top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
-    top_k: int = setting(0, "sample from this many likeliest tokens; 0 for no limit")
-    repetition_penalty: float = setting(1.0, "above 1 makes repetition less likely")
     max_new_tokens: int = setting(120, "the most tokens a reply may have")
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        self.sampling()
-
-    def sampling(self) -> Sampling:
-        """Return them as all that write replies take them."""
-        return Sampling(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(kw_only=True)
 class LocalModelSettings:
     """How models on this machine run."""
 
-    batch_size: int = setting(64, "prompts answered at once")
+    batch_size: int = setting(64, "prompts answered at once", at_least=1)
     device: str = setting("auto", "auto, cpu, cuda or mps")
     dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
     chat_template: Path | None = setting(None, "Jinja file that replaces the models' chat template")
@@ -138,7 +128,7 @@ class GenerateSettings:
     prompts_config: str | None = setting(None, "configuration of a Hub data set")
     prompts_split: str = setting("train", "split of a Hub data set")
     prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
-    limit: int | None = setting(None, "use only this many prompts, from the start")
+    limit: int | None = setting(None, "use only this many prompts, from the start", at_least=1)
     plain_model: str = setting(DEFAULT_MODEL, f"who writes without emojis: {_MODEL_HELP}, or {STRIP}")
     emoji_model: str = setting(
         PLACE, f"who writes with emojis: {_MODEL_HELP}, or {PLACE} (the other reply, emojis placed by the score)"
@@ -153,26 +143,27 @@ class GenerateSettings:
         None, "pairs from a tuned model's own replies, the best against the worst: the folder of its adapter"
     )
     candidates: int | None = setting(
-        None, "replies of each writer to a prompt, of which the score picks (default: 1, of a tuned model 4)"
+        None,
+        "replies of each writer to a prompt, of which the score picks (default: 1, of a tuned model 4)",
+        at_least=1,
     )
     seed: int = setting(0, "decides the replies, together with prompt and model, and what each pair teaches")
     scorer: str = setting(DEFAULT_SCORER, "which score decides what is chosen", choices=SCORERS)
-    min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance")
+    min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance", at_least=0)
     mix: str | None = setting(
         None, f"what the pairs teach where emojis are in place (default: {shown_mix(DEFAULT_MIX)})"
     )
     reuse_replies: bool = setting(True, "take replies that an earlier run kept, where they are the same request")
     out: Path | None = setting(None, "folder to write to (default: data/preferences)", short="-o")
     overwrite: bool = setting(False, "replace an earlier result in --out")
-    samples: int = setting(3, "how many pairs to show at the end")
+    samples: int = setting(3, "how many pairs to show at the end", at_least=0)
     example: ExampleSettings = settings_group(ExampleSettings, "examples")
-    sampling: SamplingSettings = settings_group(SamplingSettings, "sampling")
+    sampling: WriterSampling = settings_group(WriterSampling, "sampling")
     local: LocalModelSettings = settings_group(LocalModelSettings, "models on this machine")
     endpoint: EndpointSettings = settings_group(EndpointSettings, "endpoints")
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded."""
-        self._check_numbers()
         self.shares()
         self.endpoint.options()
         if self.plain_model in (PLACE, STRIP) and self.emoji_model in (PLACE, STRIP):
@@ -188,16 +179,6 @@ class GenerateSettings:
                 f"--base-url {mask_address(shared)}: is for an endpoint, and no writer is one; pass "
                 f"--emoji-model {ENDPOINT_PREFIX}NAME or --plain-model {ENDPOINT_PREFIX}NAME"
             )
-
-    def _check_numbers(self) -> None:
-        values = {name: value for group in (self, self.example, self.endpoint, self.local) for name, value in
-                  vars(group).items()}  # fmt: skip
-        for name, least in _LEAST.items():
-            value = values[name]
-            wanted = f"must be at least {least}" if least else "must be 0 or above"
-            require(value is None or value >= least, "--" + name.replace("_", "-"), value, wanted)
-        seconds = self.endpoint.timeout_seconds
-        require(seconds > 0, "--timeout-seconds", seconds, "must be above 0")
 
     def _check_writer(self, side: str) -> None:
         model = getattr(self, f"{side}_model")
@@ -266,18 +247,6 @@ class GenerateSettings:
 
 _EXAMPLE_PAIRS: Final = 600
 """Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
-
-_LEAST: Final[dict[str, int]] = {
-    "limit": 1,
-    "candidates": 1,
-    "concurrency": 1,
-    "batch_size": 1,
-    "retries": 0,
-    "min_margin": 0,
-    "samples": 0,
-    "examples": 0,
-    "example_pairs": 0,
-}
 
 
 def _read_extra(text: str | None) -> dict[str, object]:

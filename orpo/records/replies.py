@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from orpo.command.errors import SettingsError
+from orpo.command.settings import setting
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,14 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is picked.
+    """How the next token is picked; a group of settings wherever replies are written."""
 
-    Attributes:
-        temperature: 0 takes the likeliest token; larger is more varied.
-        top_p: Sample from the likeliest tokens that together have this probability.
-        top_k: Sample from this many likeliest tokens; 0 for no limit.
-        repetition_penalty: Above 1 makes tokens that the reply already holds less likely; prompt tokens do not count,
-            or the end of the user's turn would make the end of the reply less likely.
-        max_new_tokens: The most tokens a reply may have.
-    """
-
-    temperature: float = 0.4
-    top_p: float = 0.95
-    top_k: int = 0
-    repetition_penalty: float = 1.0
-    max_new_tokens: int = 80
+    temperature: float = setting(0.4, "0 takes the likeliest token; larger is more varied")
+    top_p: float = setting(0.95, "sample from the likeliest tokens that together have this probability")
+    top_k: int = setting(0, "sample from this many likeliest tokens; 0 for no limit")
+    # Prompt tokens do not count, or the end of the user's turn would make the end of the reply less likely.
+    repetition_penalty: float = setting(1.0, "above 1 makes words that the reply already holds less likely")
+    max_new_tokens: int = setting(80, "the most tokens a reply may have")
 
     def __post_init__(self) -> None:
         """Check the ranges; SettingsError names the field."""

@@ -26,16 +26,13 @@ class LoraSettings:
     (QLoRA, arXiv 2305.14314, figure 2; "LoRA Without Regret": attention alone falls behind).
     """
 
-    rank: int = setting(16, "rank r of the adapter")
-    alpha: int = setting(32, "the adapter is scaled by alpha / rank")
-    dropout: float = setting(0.0, "dropout in front of the adapter, 0 to 1")
+    rank: int = setting(16, "rank r of the adapter", at_least=1)
+    alpha: int = setting(32, "the adapter is scaled by alpha / rank", at_least=1)
+    dropout: float = setting(0.0, "dropout in front of the adapter, 0 to 1", at_least=0, below=1)
     targets: list[str] = setting(["all-linear"], "layers that get an adapter: `all-linear`, or names as q_proj")
 
     def __post_init__(self) -> None:
-        """Check the ranges, naming the flag."""
-        require(self.rank >= 1, "--lora-rank", self.rank, "must be 1 or more")
-        require(self.alpha >= 1, "--lora-alpha", self.alpha, "must be 1 or more")
-        require(0 <= self.dropout < 1, "--lora-dropout", self.dropout, "must be at least 0 and below 1")
+        """Refuse an adapter on nothing."""
         require(bool(self.targets), "--lora-targets", "(nothing)", "must name layers, or all-linear")
 
 
@@ -95,33 +92,25 @@ class OptimiserSettings:
     """AdamW, the rate and its course, and how much a step holds."""
 
     learning_rate: float | None = setting(
-        None, "peak learning rate (default: by the model's width and family, and the method)"
+        None, "peak learning rate (default: by the model's width and family, and the method)", above=0
     )
     schedule: Literal["linear", "cosine", "constant"] = setting("linear", "how the rate falls after the warm-up")
-    warmup_share: float = setting(0.1, "share of the steps in which the rate rises")
-    weight_decay: float = setting(0.0, "AdamW's weight decay")
-    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm; 0 leaves them as they are")
-    epochs: float = setting(1.0, "passes over the pairs")
-    max_steps: int | None = setting(None, "stop after this many steps, whatever --epochs says")
-    batch_size: int = setting(8, "pairs per step and device")
-    gradient_accumulation_steps: int = setting(1, "micro-batches per step; the step sees batch size times this")
-
-    def __post_init__(self) -> None:
-        """Check the ranges, naming the flag."""
-        rate = self.learning_rate
-        require(rate is None or rate > 0, "--learning-rate", rate, "must be above 0")
-        require(0 <= self.warmup_share < 1, "--warmup-share", self.warmup_share, "must be at least 0 and below 1")
-        require(self.weight_decay >= 0, "--weight-decay", self.weight_decay, "must be 0 or more")
-        require(self.max_gradient_norm >= 0, "--max-gradient-norm", self.max_gradient_norm, "must be 0 or more")
-        require(self.epochs > 0, "--epochs", self.epochs, "must be above 0")
-        _check_counts(self, 1, "max_steps", "batch_size", "gradient_accumulation_steps")
+    warmup_share: float = setting(0.1, "share of the steps in which the rate rises", at_least=0, below=1)
+    weight_decay: float = setting(0.0, "AdamW's weight decay", at_least=0)
+    max_gradient_norm: float = setting(1.0, "gradients are clipped to this norm; 0 leaves them as they are", at_least=0)
+    epochs: float = setting(1.0, "passes over the pairs", above=0)
+    max_steps: int | None = setting(None, "stop after this many steps, whatever --epochs says", at_least=1)
+    batch_size: int = setting(8, "pairs per step and device", at_least=1)
+    gradient_accumulation_steps: int = setting(
+        1, "micro-batches per step; the step sees batch size times this", at_least=1
+    )
 
 
 @dataclass(kw_only=True)
 class LengthSettings:
     """How long prompts and replies may be, and what happens to longer ones."""
 
-    max_length: int = setting(512, "tokens of prompt and reply together")
+    max_length: int = setting(512, "tokens of prompt and reply together", at_least=8)
     max_prompt_length: int | None = setting(None, "tokens of the prompt")
     length_policy: Literal["drop", "truncate", "raise"] = setting(
         "drop", "pairs over a limit: leave them out, shorten them (the end token stays), or stop"
@@ -129,7 +118,6 @@ class LengthSettings:
 
     def __post_init__(self) -> None:
         """Check the ranges, naming the flag."""
-        require(self.max_length >= 8, "--max-length", self.max_length, "must be 8 or more")
         limit = self.max_prompt_length
         fits = limit is None or 1 <= limit <= self.max_length - 2
         room = f"must be between 1 and {self.max_length - 2}, so that a reply fits into --max-length {self.max_length}"
@@ -140,24 +128,21 @@ class LengthSettings:
 class WatchSettings:
     """What is measured, logged and kept while the run goes on."""
 
-    eval_share: float = setting(0.1, "share of the prompts whose pairs are kept for evaluation")
-    eval_steps: int | None = setting(None, "evaluate after every N steps (default: four times in the run)")
+    eval_share: float = setting(0.1, "share of the prompts whose pairs are kept for evaluation", at_least=0, below=1)
+    eval_steps: int | None = setting(None, "evaluate after every N steps (default: four times in the run)", at_least=1)
     eval_prompts: str = setting("embedded", "held-out prompts to answer at each evaluation: `embedded`, or a file")
-    eval_prompt_count: int = setting(32, "how many of them; 0 answers none")
-    reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none")
-    reward_beta: float = setting(0.1, "weight of the score in R(y) = log(pi / pi_ref) + reward beta * advantage")
-    max_new_tokens: int = setting(120, "longest reply that is sampled at an evaluation")
+    eval_prompt_count: int = setting(32, "how many of them; 0 answers none", at_least=0)
+    reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none", at_least=0)
+    reward_beta: float = setting(
+        0.1, "weight of the score in R(y) = log(pi / pi_ref) + reward beta * advantage", at_least=0
+    )
+    max_new_tokens: int = setting(120, "longest reply that is sampled at an evaluation", at_least=1)
     scorer: str = setting(DEFAULT_SCORER, "the score of sampled replies, also within R(y)", choices=SCORERS)
-    save_steps: int | None = setting(None, "write a checkpoint after every N steps (default: at evaluations)")
-    keep_checkpoints: int = setting(2, "how many checkpoints stay")
-    logging_steps: int = setting(5, "log after every N steps")
-
-    def __post_init__(self) -> None:
-        """Check the ranges, naming the flag."""
-        require(0 <= self.eval_share < 1, "--eval-share", self.eval_share, "must be at least 0 and below 1")
-        require(self.reward_beta >= 0, "--reward-beta", self.reward_beta, "must be 0 or more")
-        _check_counts(self, 0, "eval_prompt_count", "reward_pairs")
-        _check_counts(self, 1, "eval_steps", "save_steps", "keep_checkpoints", "logging_steps", "max_new_tokens")
+    save_steps: int | None = setting(
+        None, "write a checkpoint after every N steps (default: at evaluations)", at_least=1
+    )
+    keep_checkpoints: int = setting(2, "how many checkpoints stay", at_least=1)
+    logging_steps: int = setting(5, "log after every N steps", at_least=1)
 
 
 @dataclass(kw_only=True)
@@ -177,13 +162,11 @@ class DeviceSettings:
         "none", "4bit keeps the base model in NF4 (QLoRA), on CUDA; needs bitsandbytes: `uv sync --extra qlora`"
     )
     token_budget: int | None = setting(
-        None, "trainer `fast`: most tokens of one forward pass; the step's pairs are packed (default: 2048 on a CPU)"
+        None,
+        "trainer `fast`: most tokens of one forward pass; the step's pairs are packed (default: 2048 on a CPU)",
+        at_least=1,
     )
     gradient_checkpointing: bool = setting(False, "less memory, about a third more time")
-
-    def __post_init__(self) -> None:
-        """Check the ranges, naming the flag."""
-        _check_counts(self, 1, "token_budget")
 
 
 @dataclass(kw_only=True)
@@ -206,7 +189,9 @@ class TrainSettings:
     )
     data_config: str | None = setting(None, "configuration of a Hub data set")
     data_split: str = setting("train", "split of a Hub data set or of a datasets folder")
-    limit: int | None = setting(None, "use only this many pairs, from the start; generate.py puts the clearest first")
+    limit: int | None = setting(
+        None, "use only this many pairs, from the start; generate.py puts the clearest first", at_least=1
+    )
     out: Path | None = setting(None, "run folder (default: trained/<model>-<method>)", short="-o")
     from_adapter: Path | None = setting(None, "go on training this adapter; its rank and layers stay as they are")
     # Both give the same numbers (docs/training_speed.md); the fast one has not been run on a GPU yet.
@@ -222,14 +207,12 @@ class TrainSettings:
     estimate: bool = setting(False, "trainer `fast`: say how much memory a step will take, and train nothing")
     resume: bool = setting(False, "go on with an unfinished run from its last checkpoint")
     overwrite: bool = setting(False, "replace an earlier run")
-    seed: int = setting(42, "seeds the adapter, the order of the pairs and the sampled replies")
+    seed: int = setting(42, "seeds the adapter, the order of the pairs and the sampled replies", at_least=0)
     chat_template: Path | None = setting(None, "a Jinja file to use instead of the tokenizer's chat template")
     trust_remote_code: bool = setting(False, "run code that comes with a model; only for authors you trust")
 
     def __post_init__(self) -> None:
         """Check what the groups cannot see, naming the flag."""
-        _check_counts(self, 1, "limit")
-        _check_counts(self, 0, "seed")
         require(bool(self.model.strip()), "--model", repr(self.model), "must name a model")
         if self.trainer == "trl" and self.objective.method != "orpo":
             raise SettingsError(
@@ -258,10 +241,3 @@ class TrainSettings:
             return resolve_user_path(self.out)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
         return default_training_folder() / f"{name}-{self.objective.method}"
-
-
-def _check_counts(settings: object, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        remedy = f"must be {least} or more"
-        require(value is None or value >= least, "--" + name.replace("_", "-"), value, remedy)
