@@ -1,11 +1,13 @@
 """Replies with what they answer, from text with one a line, JSON lines or a JSON array: what `score` reads."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
-from orpo.command.errors import InputError
+from orpo.command.errors import InputError, SettingsError
 from orpo.records.file_formats import decode_text
 from orpo.records.json_text import kind_of_value, parse_json_entries, parse_json_lines
 from orpo.records.messages import Message
@@ -24,6 +26,23 @@ class AnsweredReply:
     reply: str
     prompt: str = ""
     system: str = ""
+
+
+def read_given_replies(texts: Sequence[str], file: Path | None, asked: AnsweredReply) -> Iterator[AnsweredReply]:
+    """Yield the texts, or else the replies of a file or of standard input; an error where there is none."""
+    if texts:
+        yield from (replace(asked, reply=text) for text in texts)
+        return
+    if file is None and sys.stdin.isatty():
+        raise SettingsError('nothing to score: pass a text, such as `score.py "Well done! 🎉"`, or name a file')
+    from_input = file is None or str(file) == "-"
+    name = "standard input" if from_input else str(file)
+    number = 0
+    data = sys.stdin.buffer.read() if file is None or from_input else file.read_bytes()
+    for number, reply in enumerate(read_replies(data, name, asked), start=1):  # noqa: B007
+        yield reply
+    if not number:
+        raise InputError(f"{name}: holds no text to score")
 
 
 def read_replies(data: bytes, name: str, asked: AnsweredReply) -> Iterator[AnsweredReply]:

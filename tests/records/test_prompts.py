@@ -147,7 +147,7 @@ def test_the_named_column_is_taken_and_a_missing_one_reported(tmp_path: Path) ->
 
 @pytest.mark.parametrize("source", ["nowhere/at-all", "no_such_set", "missing.jsonl", "./missing", "/missing/folder"])
 def test_what_exists_neither_here_nor_on_a_hub_out_of_reach_is_one_clear_line(source: str) -> None:
-    with pytest.raises(InputError, match=r"is no file or folder here|there is no such file or folder"):
+    with pytest.raises(InputError, match=r"is not a file or folder here|there is no such file or folder"):
         load(source)
 
 
