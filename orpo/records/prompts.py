@@ -19,7 +19,6 @@ from orpo.records.messages import last_message, user_message
 from orpo.records.read_messages import whole_text
 from orpo.records.read_rows import Rows, read_rows
 from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
-from orpo.records.shipped import shipped_rows
 
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
@@ -68,10 +67,11 @@ def standard_prompts() -> list[Prompt]:
 
 def _embedded() -> Iterator[tuple[Prompt, bool]]:
     """Yield each embedded prompt, and whether it is one of the standard ones."""
-    for row in shipped_rows(PROMPTS_FILE.name):
-        said = row["prompt"]
-        text, messages = (said, None) if isinstance(said, str) else (last_message(said), said)
-        yield Prompt(row["prompt_id"], text, row["category"], row["split"], messages), bool(row.get("standard"))
+    with PROMPTS_FILE.open(encoding="utf-8") as stream:
+        for row in map(json.loads, stream):
+            said = row["prompt"]
+            text, messages = (said, None) if isinstance(said, str) else (last_message(said), said)
+            yield Prompt(row["prompt_id"], text, row["category"], row["split"], messages), bool(row.get("standard"))
 
 
 @dataclass(frozen=True)
