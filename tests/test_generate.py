@@ -142,7 +142,7 @@ def test_by_default_the_tasteful_score_chooses_orders_and_filters(
     assert main([*arguments, "--out", str(tmp_path / "some"), "--min-margin", between]) == 0
     assert lines(tmp_path / "some" / "pairs.jsonl") == pairs[:-1]
     reasons = [row["reason"] for row in lines(tmp_path / "some" / "dropped.jsonl")]
-    assert reasons == ["margin below --min-margin"]
+    assert reasons == ["margin below min_margin"]
 
 
 def test_an_earlier_result_stays_until_the_new_one_is_whole(
@@ -152,7 +152,7 @@ def test_an_earlier_result_stays_until_the_new_one_is_whole(
     command = flags(server, "--prompts", prompts_file, "--out", out)
     main(command)
     before = (out / "pairs.jsonl").read_bytes()
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite`"):
         main(command)
     server.script = lambda *_: parts.Answer(status=404)
     with pytest.raises(ModelError, match="HTTP 404") as caught:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,29 @@ def import_order_problems(file: Path) -> list[str]:
 def test_imports_run_one_way() -> None:
     problems = [problem for file in sorted(PACKAGE.rglob("*.py")) for problem in import_order_problems(file)]
     assert not problems, "\n".join(problems)
+
+
+def said_texts(file: Path) -> Iterator[str]:
+    """Yield the texts of a file that are no docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
+
+
+def test_the_library_names_no_flags() -> None:
+    """An error names a setting, in backticks or as `setting=`; the command that shows it makes a flag of that."""
+    rooms = [folder for folder in LEVELS if folder != "command"]
+    files = [file for room in rooms for file in sorted((PACKAGE / room).rglob("*.py")) if file.stem != "settings"]
+    flags = {
+        f"{file.relative_to(REPOSITORY)}: {text}"
+        for file in files
+        for text in said_texts(file)
+        if re.search(r"(?<![\w(-])--[a-z]", text)
+        and not re.search(r"uv (run|sync) |pip install |llama-gguf-split", text)
+    }
+    assert not flags, "\n".join(sorted(flags))
 
 
 def test_the_import_walk_sees_every_form_of_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,9 +140,9 @@ def _common_tokens(
 
     Found from the examples alone, so that it is the same whichever conversations are answered together.
     """
-    probes = [encode_prompt(tokenizer, [*examples, *user_message(text)]) for text in ("a", "1")]
-    common = common_beginning(probes)
-    begins = all(len(prompt) > common and list(prompt[:common]) == probes[0][:common] for prompt in prompts)
+    openings = [encode_prompt(tokenizer, [*examples, *user_message(text)]) for text in ("a", "1")]
+    common = common_beginning(openings)
+    begins = all(len(prompt) > common and list(prompt[:common]) == openings[0][:common] for prompt in prompts)
     return common if begins else 0
 
 

@@ -11,14 +11,30 @@ Library code raises these and never exits; only `orpo.command.run_command` turns
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+
+_settings_of_command: set[str] = set()
 
 
 def as_flag(setting: str) -> str:
     """Return the flag of a settings field."""
     return f"--{setting.replace('_', '-')}"
+
+
+def know_settings(names: Iterable[str]) -> None:
+    """Let errors name these settings, those of the command that runs, as the flags that give them."""
+    _settings_of_command.update(names)
+
+
+def with_flags(text: str) -> str:
+    """Return text in which each setting in backticks is named as its flag."""
+
+    def named(match: re.Match[str]) -> str:
+        return as_flag(match[1]) if match[1] in _settings_of_command else match[0]
+
+    return re.sub("`([a-z_]+)`", named, text)
 
 
 class OrpoError(Exception):
@@ -43,8 +59,7 @@ class OrpoError(Exception):
 
     def for_command(self) -> str:
         """Return the message, with settings named as the flags that give them: its own, and those in backticks."""
-        message = f"{as_flag(self.setting)} {self.args[0]}" if self.setting else str(self)
-        return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda match: f"`{as_flag(match[1])}`", message)
+        return with_flags(f"{as_flag(self.setting)} {self.args[0]}" if self.setting else str(self))
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def check_resumable(path: Path) -> Path:
     target = path.expanduser().resolve()
     if not (target / UNFINISHED_NAME).is_file():
         state = "is finished" if (target / RECORD_NAME).is_file() else "holds no unfinished run"
-        raise InputError(f"{path} {state}, so there is nothing to resume; leave --resume out")
+        raise InputError(f"{path} {state}, so there is nothing to resume; leave `resume` out")
     lock_folder(target, path)
     return target
 
@@ -111,7 +111,7 @@ def growing_folder(
             yield target
         except BaseException as problem:
             if (can_resume or _has_checkpoint)(target):
-                problem.add_note(f"the checkpoints are kept in {path}; --resume goes on from the last one")
+                problem.add_note(f"the checkpoints are kept in {path}; `resume` goes on from the last one")
             elif not resume:
                 shutil.rmtree(target, ignore_errors=True)
                 if waiting.exists():
@@ -180,9 +180,9 @@ def _check_replaceable(target: Path, shown: Path, overwrite: bool) -> None:
 def _refuse_to_replace(target: Path, shown: Path, overwrite: bool) -> None:
     finished, unfinished = (target / RECORD_NAME).is_file(), (target / UNFINISHED_NAME).is_file()
     if not overwrite and unfinished:
-        raise OutputError(f"{shown} holds an unfinished run; --resume goes on with it, --overwrite starts again")
+        raise OutputError(f"{shown} holds an unfinished run; `resume` goes on with it, `overwrite` starts again")
     if not overwrite:
-        raise OutputError(f"{shown} already exists; pass --overwrite to replace it, or name another folder")
+        raise OutputError(f"{shown} already exists; pass `overwrite` to replace it, or name another folder")
     if not finished and not unfinished:
         raise OutputError(
             f"{shown} holds files and no {RECORD_NAME}, so it is not an earlier result; it stays as it is, "

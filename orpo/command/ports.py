@@ -12,10 +12,10 @@ def require_free_port(port: int, *, host: str = LOCALHOST, remedy: str = "choose
     """Raise an error of one line unless a server could listen there now; port 0 is always free."""
     if not 0 <= port <= 65535:
         raise SettingsError(f"port {port}: must be between 0 and 65535; {remedy}")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended holds nothing up
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended holds nothing up
         try:
-            probe.bind((host, port))
+            trial.bind((host, port))
         except OSError as problem:
             if problem.errno in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
                 raise OutputError(f"port {port} on {host} is in use or not allowed; {remedy}") from None

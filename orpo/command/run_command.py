@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from orpo.command.errors import OrpoError
+from orpo.command.errors import OrpoError, with_flags
 from orpo.command.locks import unlock_folders
 from orpo.command.safe_text import mask_text, printable
 from orpo.command.signals import (
@@ -209,7 +209,7 @@ def _causes(problem: BaseException) -> list[BaseException]:
 def _say(line: str, problem: BaseException) -> None:
     """Print one line, then the notes that outer layers added, such as where unfinished work is kept."""
     with contextlib.suppress(OSError):  # stderr itself may be gone: the exit code has to do then
-        lines = [" ".join(line.split()), *getattr(problem, "__notes__", [])]
+        lines = [" ".join(line.split()), *map(with_flags, getattr(problem, "__notes__", []))]
         print(*map(_safe, lines), sep="\n", file=sys.stderr, flush=True)
 
 

@@ -22,7 +22,7 @@ from operator import ge, gt, lt
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
-from orpo.command.errors import InputError, SettingsError
+from orpo.command.errors import InputError, SettingsError, know_settings
 from orpo.command.safe_text import mask_secrets
 from orpo.command.values import ValueType, convert_value, describe_type
 
@@ -162,6 +162,7 @@ def parse_settings(cls: type[Settings], argv: Sequence[str], *, prog: str, descr
     from orpo.command.recipes import recipe_values
 
     known = settings_of(cls)
+    know_settings(known)
     flags, recipe = parse_flags(known, argv, prog, description)
     values = recipe_values(cls, recipe, command=Path(prog).stem) if recipe else {}
     values |= flags

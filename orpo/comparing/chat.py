@@ -139,7 +139,7 @@ class TerminalChat:
 
     def _use_tuned(self) -> str:
         if not isinstance(self._model, PeftModel):
-            return "there is no tuned model here; leave --base-only out"
+            return "there is no tuned model here"
         self._tuned = True
         return "the tuned model answers now"
 

@@ -116,7 +116,7 @@ def newest_trained_adapter() -> Path:
     if found is None:
         raise InputError(
             f"{default_training_folder()} holds no trained adapter yet; `uv run orpo/train.py` makes one, "
-            "--adapter names another, --base-only shows the base model alone"
+            "`adapter` names another, `base_only` shows the base model alone"
         )
     return found
 

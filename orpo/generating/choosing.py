@@ -69,7 +69,7 @@ class PairMaker:
         if margin <= 0 or margin < self.min_margin:
             same = written.emoji.text == written.plain.text
             is_tie = written.emoji.score == written.plain.score and kind in ("presence", "")
-            reason = ("same text" if same else "tie") if is_tie else "margin below --min-margin"
+            reason = ("same text" if same else "tie") if is_tie else "margin below min_margin"
         elif not chosen.finished:
             # Training puts an end token after the chosen reply, and must not learn to stop in mid-sentence.
             reason = "better reply cut off"

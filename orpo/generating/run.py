@@ -245,7 +245,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
         if count := run.store.count():
             how = "the same command goes on from there"
             if not run.reuse:
-                how = "new ones took the place of earlier ones; without --no-reuse-replies the same command takes them"
+                how = "new ones took the place of earlier ones; with `reuse_replies` the same command takes them"
             problem.add_note(f"{count} replies are kept in {run.store.file}; {how}")
         raise
     finally:

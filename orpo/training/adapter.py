@@ -40,8 +40,9 @@ def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
     except ValueError as problem:
         names = sorted({name.rsplit(".", 1)[-1] for name, part in base.named_modules() if isinstance(part, nn.Linear)})
         raise SettingsError(
-            f"--lora-targets {' '.join(settings.lora.targets)}: does not fit the model ({_first_line(problem)}); its "
-            f"linear layers are {', '.join(names[:_MOST_NAMES])}"
+            f"{' '.join(settings.lora.targets)}: does not fit the model ({_first_line(problem)}); its "
+            f"linear layers are {', '.join(names[:_MOST_NAMES])}",
+            setting="lora_targets",
         ) from problem
     if settings.compute.gradient_checkpointing:
         model.enable_input_require_grads()  # else no gradient passes through the frozen embeddings

@@ -82,27 +82,25 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
     if remembered is None:
         raise InputError(
             f"{folder / SETTINGS_NAME} is damaged, so nobody can say whether this is the same run; start again with "
-            "--overwrite"
+            "`overwrite`"
         )
     if remembered.get("data_fingerprint") != fingerprint:
         raise InputError(
-            f"--resume: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
-            "bring them back, or start again with --overwrite"
+            f"`resume`: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
+            "bring them back, or start again with `overwrite`"
         )
     processes = remembered.get("processes", process_count())
     if processes != process_count():
         raise InputError(
-            f"--resume: the run in {folder} was started with {processes} processes (now {process_count()}), which "
-            "decide the order of the pairs; start as many, or again with --overwrite"
+            f"`resume`: the run in {folder} was started with {processes} processes (now {process_count()}), which "
+            "decide the order of the pairs; start as many, or again with `overwrite`"
         )
     found, now = remembered.get("settings"), settings_as_dict(settings)
     then = found if isinstance(found, dict) else {}
     changed = [name for name in now if name not in _FREE and name in then and then[name] != now[name]]
     if changed:
-        told = ", ".join(
-            f"--{name.replace('_', '-')} {_shown(then[name])} (now {_shown(now[name])})" for name in changed
-        )
-        raise InputError(f"--resume: the run in {folder} was started with {told}; pass the same, or --overwrite")
+        told = ", ".join(f"`{name}` {_shown(then[name])} (now {_shown(now[name])})" for name in changed)
+        raise InputError(f"`resume`: the run in {folder} was started with {told}; pass the same, or `overwrite`")
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -100,7 +100,7 @@ def estimate(settings: TrainSettings, pairs: list[PreferencePair] | None = None)
     ready = _make_ready(settings, pairs)
     if settings.trainer_on(ready.device.type) != "fast":
         raise SettingsError(
-            f"--estimate: knows the memory of --trainer fast only, and {ready.device} has trl by default"
+            f"`estimate` knows the memory of the `trainer` fast only, and {ready.device} has trl by default"
         )
     return estimate_step(_load_with_adapter(ready, settings), ready.data.train, settings)
 
@@ -124,10 +124,12 @@ def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> 
     device = resolve_device(settings.compute.device)
     dtype = resolve_dtype(settings.compute.dtype, device)
     if dtype == torch.float16 and device.type != "cuda":
-        raise SettingsError("--dtype float16: can be trained on CUDA only; pass bfloat16 or float32")
+        raise SettingsError("float16: can be trained on CUDA only; choose bfloat16 or float32", setting="dtype")
     if settings.compute.quantize != "none" and device.type != "cuda":
         # bitsandbytes repacks its weights on a CPU at the first evaluation, and has no gradient for them afterwards.
-        raise SettingsError(f"--quantize {settings.compute.quantize}: can be trained on CUDA only; leave it out")
+        raise SettingsError(
+            f"{settings.compute.quantize}: can be trained on CUDA only; leave it out", setting="quantize"
+        )
     if device.type == "cuda" and process_count() > 1:
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)

@@ -18,7 +18,7 @@ from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.generation import clean_reply, generate_replies
 from orpo.chat_model.loading import load_model, load_tokenizer, prepare_tokenizer
 from orpo.chat_model.options import resolve_device, resolve_dtype
-from orpo.command.errors import InputError, ModelError, OrpoError, SettingsError
+from orpo.command.errors import InputError, ModelError, OrpoError, SettingsError, know_settings
 from orpo.records.messages import user_message
 from orpo.records.replies import Sampling
 
@@ -200,7 +200,8 @@ def test_code_that_comes_with_a_model_does_not_run_unless_asked_for(model_folder
     with pytest.raises(ModelError, match="Python code of its own") as caught:
         load(folder)
     assert not (tmp_path / "ran").exists()
-    assert "`--trust-remote-code`" in caught.value.for_command()
+    know_settings(["trust_remote_code"])
+    assert "with --trust-remote-code;" in caught.value.for_command()
 
 
 def test_an_index_that_names_a_file_elsewhere_is_refused(model_folder: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_an_exception_leaves_the_old_folder_and_no_other(tmp_path: Path, error: 
 
 def test_an_existing_folder_asks_for_overwrite_and_stays(tmp_path: Path) -> None:
     make(tmp_path / "data", "old")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite`"):
         make(tmp_path / "data", "new")
     assert (tmp_path / "data" / "result.txt").read_text() == "old"
 
@@ -141,7 +141,7 @@ def test_a_run_that_stops_with_checkpoints_is_resumed_and_the_old_one_waits_for_
     with interrupted(growing_folder(tmp_path / "run", overwrite=True), KeyboardInterrupt) as folder:
         (folder / "checkpoint-5").mkdir()
     assert (tmp_path / ".run.old" / "result.txt").read_text() == "old"
-    with pytest.raises(OutputError, match="--resume"), growing_folder(tmp_path / "run"):
+    with pytest.raises(OutputError, match="`resume`"), growing_folder(tmp_path / "run"):
         pass
     with growing_folder(tmp_path / "run", resume=True) as folder:
         assert (folder / "checkpoint-5").is_dir()

@@ -48,7 +48,7 @@ class BakeSettings:
     epochs: int = setting(3, "passes over the data")
     model: str = setting("embedded", "base model", short="-m")
     data: Path | None = setting(None, "where the pairs are")
-    steps: int | None = setting(None, "stop after so many steps")
+    steps: int | None = setting(None, "stop after this many steps")
     kind: Literal["fast", "trl"] = setting("fast", "which trainer")
     device: str = setting("auto", "where to compute", choices=["auto", "cpu"])
     targets: list[str] = setting(["q_proj", "v_proj"], "layers to adapt")

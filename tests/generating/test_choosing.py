@@ -47,7 +47,7 @@ def test_the_better_scored_reply_is_chosen_whoever_wrote_it() -> None:
         (reply("a 🎉", 1.0), reply("", 0.0, failure="timed out"), "plain writer: timed out"),
         (reply("a 🎉", 1.0, finished=False), reply("a", 0.0), "better reply cut off"),
         (reply("I am not sure what to do. " * 3 + "🎉", 1.0), reply("a", 0.0), "better reply repeats itself"),
-        (reply("a 🎉", 0.5), reply("a", 0.3), "margin below --min-margin"),
+        (reply("a 🎉", 0.5), reply("a", 0.3), "margin below min_margin"),
     ],
 )
 def test_what_makes_no_pair_is_dropped_with_its_reason(emoji: WrittenReply, plain: WrittenReply, reason: str) -> None:

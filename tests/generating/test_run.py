@@ -188,6 +188,6 @@ def test_what_makes_no_pair_keeps_the_scores_reasons(parts: ModuleType, chat_ser
     wanted = {"emoji_model": "openai:one", "plain_model": "openai:two", "base_url": chat_server.url}
     run(tmp_path, ["My tooth hurts a bit.", "We won the match!"], mix="presence=1", min_margin=0.5, **wanted)
     (dropped,) = map(json.loads, (tmp_path / "pairs" / "dropped.jsonl").read_text(encoding="utf-8").splitlines())
-    assert dropped["reason"] == "margin below --min-margin"
+    assert dropped["reason"] == "margin below min_margin"
     assert any(reason.startswith("repetition") for reason in dropped["plain_reasons"])
     assert contains_emoji(dropped["emoji_reply"])

@@ -63,7 +63,7 @@ def test_settings_that_were_cut_off_are_damage_and_not_another_run(tmp_path: Pat
     remember_settings(tmp_path, settings_from(), "data")
     file = tmp_path / "settings.json"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"settings.json is damaged.*--overwrite"):
+    with pytest.raises(InputError, match=r"settings.json is damaged.*`overwrite`"):
         check_same_run(tmp_path, settings_from(resume=True), "data")
 
 
@@ -76,7 +76,7 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
 def test_another_setting_or_other_data_are_refused_by_name(tmp_path: Path) -> None:
     remember_settings(tmp_path, settings_from(beta=0.1), "abc")
     check_same_run(tmp_path, settings_from(beta=0.1, resume=True, keep_checkpoints=5), "abc")
-    with pytest.raises(InputError, match=r"--beta 0\.1 \(now 0\.2\)"):
+    with pytest.raises(InputError, match=r"`beta` 0\.1 \(now 0\.2\)"):
         check_same_run(tmp_path, settings_from(beta=0.2, resume=True), "abc")
     with pytest.raises(InputError, match="no longer holds the pairs"):
         check_same_run(tmp_path, settings_from(resume=True), "other")

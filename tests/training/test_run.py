@@ -61,7 +61,7 @@ def test_four_bit_weights_are_refused_where_they_have_no_gradient(
 ) -> None:
     """On a CPU the loss rose from 1.29 to 1.65 within six steps: bitsandbytes' repacked weights have no backward."""
     settings = make_settings(tiny_model_folder, pairs_file, tmp_path / "out", quantize="4bit", device="cpu")
-    with pytest.raises(SettingsError, match=r"--quantize 4bit.*CUDA"):
+    with pytest.raises(SettingsError, match=r"quantize 4bit.*CUDA"):
         train(settings)
 
 
@@ -149,7 +149,7 @@ def test_resuming_with_another_setting_is_refused(
     folder.mkdir()
     shutil.copy(result.folder / "settings.json", folder)
     (folder / UNFINISHED_NAME).write_text("{}")
-    with pytest.raises(InputError, match="--learning-rate"):
+    with pytest.raises(InputError, match="`learning_rate`"):
         train(make_settings(tiny_model_folder, data, folder, resume=True, learning_rate=1e-3))
     assert (folder / "settings.json").is_file()
 
@@ -175,7 +175,7 @@ def test_a_failed_run_gives_the_earlier_result_back(tiny_model_folder: Path, pai
     folder.mkdir()
     (folder / "run.json").write_text("{}")
     settings = make_settings(tiny_model_folder, pairs_file, folder, overwrite=True, lora_targets=["no_such_layer"])
-    with pytest.raises(SettingsError, match=r"--lora-targets no_such_layer: .*q_proj"):
+    with pytest.raises(SettingsError, match=r"lora_targets no_such_layer: .*q_proj"):
         train(settings)
     assert [path.name for path in folder.iterdir()] == ["run.json"]
 

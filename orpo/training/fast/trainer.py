@@ -137,7 +137,7 @@ def build_trainer(parts: TrainerParts) -> Trainer:
     arguments = trainer_arguments(TrainingArguments, parts, batches_are_steps=True)
     layout, products = prepare_model(model, settings)
     if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
-        raise SettingsError("--trainer fast: cannot train this model cut over several devices; pass --trainer trl")
+        raise SettingsError("fast: cannot train this model cut over several devices; choose trl", setting="trainer")
     trainer = FastTrainer(
         model=model,
         args=arguments,

@@ -65,7 +65,7 @@ class RuinGuard(TrainerCallback):
                 raise TrainingError(
                     f"training ruined the model: a token of the chosen replies had a log-probability of {first:.1f}, "
                     f"and has {logs[key]:.1f} at step {state.global_step}; start again with a lower learning rate (now "
-                    f"{args.learning_rate:g}) and --overwrite"
+                    f"{args.learning_rate:g}) and `overwrite`"
                 )
 
 

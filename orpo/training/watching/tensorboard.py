@@ -23,7 +23,7 @@ _NOT_SHOWN = ("logits/", "train_", "total_flos", "epoch", "eval_runtime", "eval_
 
 
 class TensorBoardMonitor(TrainerCallback):
-    """Writes what is logged to TensorBoard as `train/...` and `eval/...`; the probes name what they measure."""
+    """Writes what is logged to TensorBoard as `train/...` and `eval/...`; what measures something names it."""
 
     def __init__(self, folder: Path) -> None:
         """Write events below the folder once training begins."""
