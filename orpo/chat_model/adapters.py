@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.loading import load_model, load_tokenizer, read_tokenizer
 from orpo.chat_model.model_files import ADAPTER_CONFIG, one_line, read_json
+from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
 
 _WEIGHTS: Final = "adapter_model.safetensors"
 _CONVERTED_DEFAULT: Final = re.compile(rf"{re.escape(DEFAULT_MODEL)}-[0-9a-f]{{16}}")
+
+
+def load_chat_model(
+    model: str, adapter: Path | None, settings: LocalModelSettings
+) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
+    """Return a model ready to answer, with an adapter on where there is one, and its tokenizer."""
+    template, remote = settings.chat_template, settings.trust_remote_code
+    if adapter is not None:
+        return load_with_adapter(
+            model,
+            adapter,
+            device=settings.device,
+            dtype=settings.dtype,
+            trust_remote_code=remote,
+            chat_template=template,
+        )
+    tokenizer = load_tokenizer(model, trust_remote_code=remote, chat_template=template)
+    return load_model(model, device=settings.device, dtype=settings.dtype, trust_remote_code=remote), tokenizer
 
 
 def load_with_adapter(

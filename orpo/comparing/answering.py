@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from orpo.chat_model.adapters import load_with_adapter
+from orpo.chat_model.adapters import load_chat_model
 from orpo.chat_model.chat_template import encode_prompt, encode_text
 from orpo.chat_model.generation import generate_replies
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
+from orpo.chat_model.identity import identify_model
 from orpo.chat_model.log_probs import completion_log_probs
 from orpo.command.display import console_err
 from orpo.command.paths import cache_folder
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1  # of what is kept; a change of the generator that changes replies raises it
 _WARM_UP: Final = Sampling(temperature=0, max_new_tokens=4)
-_DECIDING: Final = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class AnsweringModel:
         console_err.print(f"loading {name}" + (f" with {adapter}" if adapter else ""), soft_wrap=True)
         self.name, self.adapter, self.reused = name, adapter, 0
         self._batch_size, self._reuse = settings.batch_size, settings.reuse_replies
-        self.model, self.tokenizer = _load(settings, name, adapter)
+        self.model, self.tokenizer = load_chat_model(name, adapter, settings)
         generate_replies(self.model, self.tokenizer, [user_message("Hello")], _WARM_UP, seed=0)
         self._identities: dict[bool, str] = {}
 
@@ -146,17 +145,11 @@ class AnsweringModel:
         """Return where an answer is kept: the name is a hash of everything that decided it."""
         tuned = tuned and self.adapter is not None
         if tuned not in self._identities:
-            self._identities[tuned] = self._identity(tuned)
-        weights = next(self.model.parameters())
-        everything = [_VERSION, self._identities[tuned], str(weights.dtype), weights.device.type, *decided]
+            self._identities[tuned] = identify_model(self.name, self.model, adapter=self.adapter if tuned else None)
+        device = next(self.model.parameters()).device.type
+        everything = [_VERSION, self._identities[tuned], device, *decided]
         text = json.dumps(everything, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return cache_folder() / "answers" / f"{hashlib.sha256(text.encode('ascii')).hexdigest()}.json"
-
-    def _identity(self, tuned: bool) -> str:
-        source = Path(locate_model(self.name))
-        # A model of the Hub is known by the commit that it was loaded from.
-        base = _hash_folder(source) if source.is_dir() else f"{self.name}@{self.model.config._commit_hash}"
-        return f"{base}+{_hash_folder(self.adapter)}" if tuned and self.adapter is not None else base
 
     def _find(self, file: Path) -> _Kept | None:
         if not self._reuse:
@@ -166,32 +159,6 @@ class AnsweringModel:
         except (OSError, ValueError):  # none yet, or one that a full disk cut off: asked again
             return None
         return kept
-
-
-def _load(
-    settings: BaseModelSettings, name: str, adapter: Path | None
-) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
-    if adapter is not None:
-        return load_with_adapter(
-            settings.model,
-            adapter,
-            device=settings.device,
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-            chat_template=settings.chat_template,
-        )
-    remote = settings.trust_remote_code
-    tokenizer = load_tokenizer(name, trust_remote_code=remote, chat_template=settings.chat_template)
-    return load_model(name, device=settings.device, dtype=settings.dtype, trust_remote_code=remote), tokenizer
-
-
-def _hash_folder(folder: Path) -> str:
-    """Return a hash of the files of a model or an adapter that decide what it says."""
-    digest = hashlib.sha256()
-    for file in sorted({file for pattern in _DECIDING for file in folder.glob(pattern)}):
-        with file.open("rb") as stream:
-            digest.update(f"{file.name}:{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _keep(file: Path, content: _Kept) -> None:

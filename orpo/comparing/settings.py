@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import SettingsError
 from orpo.command.settings import require, setting, settings_group
 from orpo.records.replies import Sampling
@@ -28,15 +29,10 @@ class PromptSource:
 
 
 @dataclass(kw_only=True)
-class BaseModelSettings:
+class BaseModelSettings(LocalModelSettings):
     """Which base model answers, and where it computes."""
 
     model: str | None = setting(None, "base model: a folder, a GGUF file or a Hub id; the adapter's own if not given")
-    chat_template: Path | None = setting(None, "Jinja file that replaces the tokenizer's chat template")
-    trust_remote_code: bool = setting(False, "run Python code that comes with the model")
-    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps")
-    dtype: str = setting("auto", "number format of the weights", choices=["auto", "float32", "bfloat16", "float16"])
-    batch_size: int = setting(64, "prompts at once; changes the speed, not the replies", at_least=1)
     reuse_replies: bool = setting(True, "take replies that an earlier run kept in the cache, where nothing has changed")
 
 

@@ -1,24 +1,20 @@
-"""Models loaded once for all writers of a run, and what identifies them in the reply store."""
+"""Models loaded once for all writers of a run."""
 
-import hashlib
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from orpo.chat_model.adapters import load_with_adapter
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
-from orpo.chat_model.options import resolve_device, resolve_reply_dtype
+from orpo.chat_model.adapters import load_chat_model
+from orpo.chat_model.identity import identify_model
+from orpo.chat_model.options import resolve_device
+from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import setting_named
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-_READ_WHOLE_BYTES: Final = 64 * 2**20
-_DECIDING_FILES: Final = ("*.json", "*.jinja", "*.model", "*.txt", "*.safetensors")
 
 
 @dataclass
@@ -39,19 +35,10 @@ class LoadedModel:
 class LoadedModels:
     """Loads every distinct model once, whichever writer asks first."""
 
-    def __init__(
-        self,
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        trust_remote_code: bool = False,
-        chat_template: Path | None = None,
-    ) -> None:
-        """Keep how to load; nothing is loaded yet."""
-        self._chat_template = chat_template
-        self.device = resolve_device(device)
-        self._dtype = resolve_reply_dtype(dtype, self.device)
-        self._trust_remote_code = trust_remote_code
+    def __init__(self, settings: LocalModelSettings) -> None:
+        """Nothing is loaded yet."""
+        self._settings = settings
+        self.device = resolve_device(settings.device)
         self._loaded: dict[tuple[str, Path | None], LoadedModel] = {}
         self._lock = threading.Lock()
 
@@ -67,55 +54,7 @@ class LoadedModels:
 
         # A bar for reading weights from the disk would break into ours.
         disable_progress_bar()  # type: ignore[no-untyped-call]
-        trust, template = self._trust_remote_code, self._chat_template
         with setting_named(setting, instead_of="model"):
-            if adapter is not None:
-                model: PreTrainedModel | PeftModel
-                model, tokenizer = load_with_adapter(
-                    source, adapter, device=self.device, dtype=self._dtype, trust_remote_code=trust,
-                    chat_template=template,
-                )  # fmt: skip
-            else:
-                tokenizer = load_tokenizer(source, trust_remote_code=trust, chat_template=template)
-                model = load_model(source, device=self.device, dtype=self._dtype, trust_remote_code=trust)
-        return LoadedModel(model, tokenizer, identify_model(source, model, self._dtype, template, adapter))
-
-
-def identify_model(
-    source: str,
-    model: "PreTrainedModel | PeftModel",
-    dtype: torch.dtype,
-    chat_template: Path | None = None,
-    adapter: Path | None = None,
-) -> str:
-    """Return what changes whenever the model could answer differently: by content for local files, by commit else."""
-    further = f" {str(dtype).removeprefix('torch.')}"
-    further += f" template:{_fingerprint(chat_template)}" if chat_template is not None else ""
-    further += f" adapter:{_fingerprint_folder(adapter)}" if adapter is not None else ""
-    folder = Path(locate_model(source))
-    if not folder.is_dir():
-        return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}{further}"
-    return f"sha256:{_fingerprint_folder(folder)}{further}"
-
-
-def _fingerprint_folder(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)}):
-        if file.name == "run.json":  # tells of a run, and decides nothing
-            continue
-        digest.update(file.name.encode("utf-8", "surrogateescape"))
-        digest.update(_fingerprint(file).encode("ascii"))
-    return digest.hexdigest()
-
-
-def _fingerprint(file: Path) -> str:
-    """Hash a file; of a large one the size, time and both ends, since reading 15 GB takes longer than many a run."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= _READ_WHOLE_BYTES:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{size} {file.stat().st_mtime_ns}".encode())
-        digest.update(stream.read(2**20))
-        stream.seek(-(2**20), 2)
-        digest.update(stream.read(2**20))
-    return digest.hexdigest()
+            model, tokenizer = load_chat_model(source, adapter, self._settings)
+        template = self._settings.chat_template
+        return LoadedModel(model, tokenizer, identify_model(source, model, adapter=adapter, chat_template=template))

@@ -223,12 +223,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
     )
     run = WritingRun(
         store=ReplyStore(reply_store_file(out)),
-        models=LoadedModels(
-            device=settings.local.device,
-            dtype=settings.local.dtype,
-            trust_remote_code=settings.local.trust_remote_code,
-            chat_template=settings.local.chat_template,
-        ),
+        models=LoadedModels(settings.local),
         sampling=settings.sampling,
         seed=settings.seed,
         candidates=settings.candidate_count(),

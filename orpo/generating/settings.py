@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import SettingsError
 from orpo.command.paths import default_data_folder, resolve_user_path
 from orpo.command.safe_text import mask_address
@@ -107,17 +108,6 @@ class WriterSampling(Sampling):
     """How the writers pick their tokens."""
 
     max_new_tokens: int = setting(120, "the most tokens a reply may have")
-
-
-@dataclass(kw_only=True)
-class LocalModelSettings:
-    """How models on this machine run."""
-
-    batch_size: int = setting(64, "prompts answered at once", at_least=1)
-    device: str = setting("auto", "auto, cpu, cuda or mps")
-    dtype: str = setting("auto", "auto, float32, bfloat16 or float16")
-    chat_template: Path | None = setting(None, "Jinja file that replaces the models' chat template")
-    trust_remote_code: bool = setting(False, "run Python code that comes with a model")
 
 
 @dataclass(kw_only=True)

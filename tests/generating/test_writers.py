@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orpo.chat_model.generation import generate_replies
+from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import ModelError
 from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.local_models import LoadedModels
@@ -48,7 +49,7 @@ def store(tmp_path: Path) -> Iterator[ReplyStore]:
 
 @pytest.fixture(scope="module")
 def models() -> LoadedModels:
-    return LoadedModels(device="cpu")
+    return LoadedModels(LocalModelSettings(device="cpu"))
 
 
 def easy_prompts(count: int) -> list[Prompt]:
