@@ -35,7 +35,6 @@ class ScoreSettings:
     json: bool = setting(False, "print one line of JSON for each text")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
         if self.texts and self.file is not None:
             raise SettingsError(f"--file {self.file}: pass texts or --file, not both")
 

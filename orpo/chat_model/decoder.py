@@ -36,7 +36,6 @@ class Decoder:
     """Reads prompts into the slots of a cache, and then one token for each slot at a time."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Take a causal language model whose attention is ours."""
         self._body: nn.Module = model.base_model
         self._head: Head = head_of(model)
         self.device = next(model.parameters()).device

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -15,20 +16,11 @@ _SHORTEST_APART: Final = 64  # tokens; below this a second product costs more th
 _FREE_SHARE: Final = 8  # new prompts are read when one slot in this many is free, so that they are read together
 
 
-def decode(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    picker: TokenPicker,
-    end_ids: Sequence[int],
-    *,
-    slots: int,
-    examples: int = 0,
-    on_step: Callable[[], None] | None = None,
-) -> Iterator[list[tuple[int, int, bool]]]:
-    """Yield, step by step, (row, token, whether it is the reply's last) for every row that got a token.
+@dataclass(frozen=True)
+class Request:
+    """What is to be answered.
 
-    Args:
-        decoder: The model.
+    Attributes:
         prompts: The ids of each row.
         picker: Picks the tokens.
         end_ids: Ids that end a reply.
@@ -38,21 +30,25 @@ def decode(
             prompts happen to be answered together.
         on_step: Called before each pass through the model; it may raise to stop.
     """
-    return _Loop(decoder, prompts, picker, end_ids, slots, examples, on_step or (lambda: None)).run()
+
+    prompts: Sequence[Sequence[int]]
+    picker: TokenPicker
+    end_ids: Sequence[int]
+    slots: int = 1
+    examples: int = 0
+    on_step: Callable[[], None] | None = None
+
+
+def decode(decoder: Decoder, request: Request) -> Iterator[list[tuple[int, int, bool]]]:
+    """Yield, step by step, (row, token, whether it is the reply's last) for every row that got a token."""
+    return _Loop(decoder, request).run()
 
 
 class _Loop:
-    def __init__(
-        self,
-        decoder: Decoder,
-        prompts: Sequence[Sequence[int]],
-        picker: TokenPicker,
-        end_ids: Sequence[int],
-        slots: int,
-        examples: int,
-        on_step: Callable[[], None],
-    ) -> None:
-        self._decoder, self._picker, self._end_ids, self._on_step = decoder, picker, set(end_ids), on_step
+    def __init__(self, decoder: Decoder, request: Request) -> None:
+        prompts, picker, slots, examples = request.prompts, request.picker, request.slots, request.examples
+        self._decoder, self._picker, self._end_ids = decoder, picker, set(request.end_ids)
+        self._on_step = request.on_step or (lambda: None)
         self._most = picker.sampling.max_new_tokens
         self._apart = examples >= _SHORTEST_APART
         common = examples if self._apart else common_beginning(prompts)

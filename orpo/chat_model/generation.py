@@ -6,7 +6,6 @@ The project's own loop writes them where it can drive the model's architecture, 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from orpo.chat_model.chat_template import encode_prompt, is_plain, reply_end_ids
 from orpo.chat_model.decoder import make_decoder
-from orpo.chat_model.decoding import common_beginning, decode
+from orpo.chat_model.decoding import Request, common_beginning, decode
 from orpo.chat_model.head import causal_model_of
 from orpo.chat_model.token_picker import TokenPicker, row_keys
 from orpo.command.errors import InputError
@@ -39,15 +38,7 @@ def generate_replies(
 ) -> list[Reply]:
     """Answer every conversation, in the order given; `iterate_replies` says how.
 
-    Args:
-        model: A causal language model, with or without a PEFT adapter.
-        tokenizer: Its tokenizer, with a chat template.
-        conversations: Lists of messages, each ending where the assistant is to answer.
-        sampling: How tokens are picked.
-        seed: With the conversation it decides the reply.
-        batch_size: Conversations at once; it changes the speed, not the replies.
-        dtype: The number format to compute in; the model's own if None.
-        on_batch: Called with how many replies are done since the last call, for progress bars.
+    `on_batch` is called with how many replies are done since the last call, for progress bars.
     """
     replies: list[Reply | None] = [None] * len(conversations)
     for row, reply in iterate_replies(
@@ -91,23 +82,13 @@ def iterate_replies(
     check_context(model, prompts, sampling.max_new_tokens)
     end_ids = reply_end_ids(model, tokenizer)
     common = _common_tokens(tokenizer, conversations[0][:examples], prompts) if examples and prompts else 0
-    request = _Request(prompts, TokenPicker(sampling, row_keys(prompts), seed), end_ids, batch_size, common, on_step)
+    request = Request(prompts, TokenPicker(sampling, row_keys(prompts), seed), end_ids, batch_size, common, on_step)
     for row, ids in _finished_rows(model, tokenizer, request, dtype):
         yield row, as_reply(tokenizer, ids, end_ids)
 
 
-@dataclass(frozen=True)
-class _Request:
-    prompts: Sequence[Sequence[int]]
-    picker: TokenPicker
-    end_ids: Sequence[int]
-    batch_size: int
-    examples: int  # tokens
-    on_step: Callable[[], None] | None
-
-
 def _finished_rows(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: _Request, dtype: torch.dtype | None
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: Request, dtype: torch.dtype | None
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (row, ids) of each reply as it is done."""
     if not request.prompts:
@@ -118,15 +99,7 @@ def _finished_rows(
             yield from _by_transformers(model, tokenizer, request)
             return
         ids: list[list[int]] = [[] for _ in request.prompts]
-        for events in decode(
-            decoder,
-            request.prompts,
-            request.picker,
-            request.end_ids,
-            slots=request.batch_size,
-            examples=request.examples,
-            on_step=request.on_step,
-        ):
+        for events in decode(decoder, request):
             for row, token, is_last in events:
                 ids[row].append(token)
                 if is_last:
@@ -203,10 +176,10 @@ def decode_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def _by_transformers(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: _Request
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: Request
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (row, ids) from transformers' own generate, in batches padded on the left."""
-    prompts, end_ids, batch_size = request.prompts, list(request.end_ids), max(1, request.batch_size)
+    prompts, end_ids, batch_size = request.prompts, list(request.end_ids), max(1, request.slots)
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else end_ids[0]
     device = next(model.parameters()).device

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
 from orpo.chat_model.decoder import make_decoder
-from orpo.chat_model.decoding import decode
+from orpo.chat_model.decoding import Request, decode
 from orpo.chat_model.generation import answering, check_context, clean_reply, decode_text, generate_replies
 from orpo.chat_model.token_picker import TokenPicker, row_keys
 from orpo.records.messages import Message
@@ -29,7 +29,6 @@ class WholeCharacters:
     """Cuts a growing text into pieces that end between graphemes; the pieces together are the cleaned text."""
 
     def __init__(self) -> None:
-        """Start with nothing shown."""
         self._shown = ""
 
     def feed(self, text: str) -> str:
@@ -74,8 +73,8 @@ def stream_reply(
         if decoder is None:
             yield generate_replies(model, tokenizer, [messages], sampling, seed=seed)[0].text
             return
-        picker = TokenPicker(sampling, row_keys([prompt]), seed)
-        for ((_, token, is_last),) in decode(decoder, [prompt], picker, end_ids, slots=1):
+        request = Request([prompt], TokenPicker(sampling, row_keys([prompt]), seed), end_ids)
+        for ((_, token, is_last),) in decode(decoder, request):
             if token not in end_ids:
                 ids.append(token)
             text = decode_text(tokenizer, ids)

@@ -48,12 +48,10 @@ class OrpoError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, setting: str = "") -> None:
-        """Keep the message, which begins with the setting's value where a setting is named."""
         super().__init__(message)
         self.setting = setting
 
     def __str__(self) -> str:
-        """Return the message, with the setting named as a field."""
         message = str(self.args[0])
         return f"{self.setting} {message}" if self.setting else message
 

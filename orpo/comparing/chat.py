@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,10 +22,11 @@ HELP = (
 )
 
 
+@dataclass(eq=False)
 class TerminalChat:
-    """Holds the conversation and answers line by line.
+    """Holds the conversation and answers line by line, with the tuned model first where there is one.
 
-    Args:
+    Attributes:
         model: A PeftModel, or a plain model when only the base is there.
         tokenizer: Its tokenizer.
         sampling: How tokens are picked.
@@ -32,23 +34,15 @@ class TerminalChat:
         system: The system prompt, if any.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel | PeftModel,
-        tokenizer: PreTrainedTokenizerBase,
-        sampling: Sampling,
-        *,
-        seed: int,
-        system: str | None = None,
-    ) -> None:
-        """Start an empty conversation with the tuned model where there is one."""
-        self._model = model
-        self._tokenizer = tokenizer
-        self._sampling = sampling
-        self._seed = seed
-        self._system = system
-        self._messages: list[Message] = []
-        self._tuned = isinstance(model, PeftModel)
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    seed: int
+    system: str | None = None
+    _messages: list[Message] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._tuned = isinstance(self.model, PeftModel)
         self._commands: dict[str, Callable[[], str]] = {
             "/help": lambda: HELP,
             "/reset": self._reset,
@@ -91,10 +85,10 @@ class TerminalChat:
         said: list[str] = []
         try:
             conversation = self._fitting_conversation()
-            check_context(self._model, [encode_prompt(self._tokenizer, conversation)], self._sampling.max_new_tokens)
+            check_context(self.model, [encode_prompt(self.tokenizer, conversation)], self.sampling.max_new_tokens)
             print(f"{'tuned' if self._tuned else 'base'}> ", end="", flush=True)
             with self._adapter_switch():
-                pieces = stream_reply(self._model, self._tokenizer, conversation, self._sampling, seed=self._seed)
+                pieces = stream_reply(self.model, self.tokenizer, conversation, self.sampling, seed=self.seed)
                 with contextlib.closing(pieces):  # type: ignore[type-var]
                     for piece in pieces:
                         said.append(piece)
@@ -104,7 +98,7 @@ class TerminalChat:
             print(" (stopped)", flush=True)
         except InputError as problem:
             print(f"({problem})", flush=True)
-        self._seed += 1
+        self.seed += 1
         if said:
             self._messages.append({"role": "assistant", "content": "".join(said)})
         else:
@@ -112,21 +106,21 @@ class TerminalChat:
 
     def _fitting_conversation(self) -> list[Message]:
         """Drop the oldest turns until the conversation leaves room for a reply."""
-        limit = context_length(self._model)
+        limit = context_length(self.model)
         while True:
-            conversation = with_system(self._system, self._messages)
-            room = limit is None or self._length(conversation) + self._sampling.max_new_tokens <= limit
+            conversation = with_system(self.system, self._messages)
+            room = limit is None or self._length(conversation) + self.sampling.max_new_tokens <= limit
             if room or len(self._messages) < 3:
                 return conversation
             del self._messages[:2]
 
     def _length(self, conversation: list[Message]) -> int:
-        return len(encode_prompt(self._tokenizer, conversation))
+        return len(encode_prompt(self.tokenizer, conversation))
 
     def _adapter_switch(self) -> AbstractContextManager[None]:
-        if self._tuned or not isinstance(self._model, PeftModel):
+        if self._tuned or not isinstance(self.model, PeftModel):
             return nullcontext()
-        switch: AbstractContextManager[None] = self._model.disable_adapter()
+        switch: AbstractContextManager[None] = self.model.disable_adapter()
         return switch
 
     def _reset(self) -> str:
@@ -138,7 +132,7 @@ class TerminalChat:
         return "the base model answers now"
 
     def _use_tuned(self) -> str:
-        if not isinstance(self._model, PeftModel):
+        if not isinstance(self.model, PeftModel):
             return "there is no tuned model here"
         self._tuned = True
         return "the tuned model answers now"

@@ -63,7 +63,6 @@ class InferenceSettings:
     sampling: Sampling = settings_group(Sampling, "replies")
 
     def __post_init__(self) -> None:
-        """Check which flags go together."""
         require(all(text.strip() for text in self.prompt), "--prompt", "''", "is empty; write a message in quotes")
         given = [("--prompt", self.prompt), ("--prompts", self.own.prompts), ("--chat", self.chat)]
         modes = [flag for flag, value in given if value]
@@ -122,7 +121,6 @@ class ReportSettings:
     sampling: Sampling = settings_group(Sampling, "replies")
 
     def __post_init__(self) -> None:
-        """Check what bounds cannot say."""
         require(self.best_of == 0 or self.best_of > 1, "--best-of", self.best_of, "must be 0 (none) or at least 2")
         require(bool(self.measure), "--measure", "", f"name what to measure: {', '.join(PARTS)}")
         if self.best_of and self.sampling.temperature == 0:

@@ -36,7 +36,6 @@ class LoadedModels:
     """Loads every distinct model once, whichever writer asks first."""
 
     def __init__(self, settings: LocalModelSettings) -> None:
-        """Nothing is loaded yet."""
         self._settings = settings
         self.device = resolve_device(settings.device)
         self._loaded: dict[tuple[str, Path | None], LoadedModel] = {}

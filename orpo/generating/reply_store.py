@@ -37,7 +37,6 @@ class ReplyStore:
     """Answers in one SQLite file; several threads and several processes may use it at once."""
 
     def __init__(self, file: Path) -> None:
-        """Open the file, or make it."""
         self.file = file
         self._lock = threading.Lock()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +51,6 @@ class ReplyStore:
             raise self._as_output_error(problem) from problem
 
     def __len__(self) -> int:
-        """Return how many answers there are."""
         with self._lock:
             count: int = self._connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0]
         return count

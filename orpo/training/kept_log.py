@@ -24,7 +24,6 @@ class KeptLog(TrainerCallback):
     """Weighted means of named values, for training and for evaluation; the last thing that a checkpoint waits for."""
 
     def __init__(self) -> None:
-        """Begin with nothing summed."""
         self._sums: dict[Side, dict[str, tuple[float, float]]] = {"train": {}, "eval": {}}
 
     def add(self, side: Side, sums: dict[str, float], weight: float = 1.0) -> None:

@@ -47,7 +47,6 @@ class Objective:
     """A method with its settings."""
 
     def __init__(self, settings: MethodSettings) -> None:
-        """Take the method and fill in its defaults."""
         self.settings = settings
         self.method = settings.method
         self.beta = settings.strength

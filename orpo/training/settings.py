@@ -32,7 +32,6 @@ class LoraSettings:
     targets: list[str] = setting(["all-linear"], "layers that get an adapter: `all-linear`, or names as q_proj")
 
     def __post_init__(self) -> None:
-        """Refuse an adapter on nothing."""
         require(bool(self.targets), "--lora-targets", "(nothing)", "must name layers, or all-linear")
 
 
@@ -117,7 +116,6 @@ class LengthSettings:
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges, naming the flag."""
         limit = self.max_prompt_length
         fits = limit is None or 1 <= limit <= self.max_length - 2
         room = f"must be between 1 and {self.max_length - 2}, so that a reply fits into --max-length {self.max_length}"
@@ -212,7 +210,6 @@ class TrainSettings:
     trust_remote_code: bool = setting(False, "run code that comes with a model; only for authors you trust")
 
     def __post_init__(self) -> None:
-        """Check what the groups cannot see, naming the flag."""
         require(bool(self.model.strip()), "--model", repr(self.model), "must name a model")
         if self.trainer == "trl" and self.objective.method != "orpo":
             raise SettingsError(

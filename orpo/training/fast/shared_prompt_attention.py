@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
@@ -61,17 +62,16 @@ def sharing_prompts(segments: Sequence[Segments]) -> Iterator[None]:
         _segments_of_this_pass.reset(token)
 
 
+@dataclass(eq=False)
 class SharedPromptMask:
     """What a model hands from its mask function to its attention function in place of a [T, T] mask.
 
     `mask_function` is the model's own rule (causal, sliding window, chunked), so each kind of layer keeps its own.
     """
 
-    def __init__(self, segments: Sequence[Segments], mask_function: MaskFunction, device: torch.device) -> None:
-        """Keep the layout of the row and the model's own rule."""
-        self.segments = segments
-        self.mask_function = mask_function
-        self.device = device
+    segments: Sequence[Segments]
+    mask_function: MaskFunction
+    device: torch.device
 
     @cached_property
     def pieces(self) -> list[int]:

@@ -14,6 +14,7 @@ nothing but speed and memory.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 import torch
@@ -42,35 +43,26 @@ _PRODUCTS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
 """What oneDNN is told about fp32 products: as they are, or with inputs rounded to bfloat16 and sums in fp32."""
 
 
+@dataclass
 class TrainingStep:
-    """Computes losses of packed rows for one method, model layout and token budget."""
+    """Computes losses of packed rows for one method, model layout and token budget.
 
-    def __init__(
-        self,
-        objective: Objective,
-        layout: Layout,
-        token_budget: int,
-        accelerator: Accelerator,
-        autocast: Callable[[], AbstractContextManager[object]],
-        products: torch.dtype = torch.float32,
-    ) -> None:
-        """Take what the loss and the packing need.
+    Attributes:
+        objective: The method.
+        layout: How the model takes replies (`best_layout` tells).
+        token_budget: The most tokens of a forward pass; a longer pair has one of its own.
+        accelerator: What knows the other processes.
+        autocast: Makes the context of a forward pass.
+        products: The numbers that products on a CPU are computed from.
+    """
 
-        Args:
-            objective: The method.
-            layout: How the model takes replies (`best_layout` tells).
-            token_budget: The most tokens of a forward pass; a longer pair has one of its own.
-            accelerator: What knows the other processes.
-            autocast: Makes the context of a forward pass.
-            products: The numbers that products on a CPU are computed from.
-        """
-        self.objective = objective
-        self.layout = layout
-        self.token_budget = token_budget
-        self._accelerator = accelerator
-        self._autocast = autocast
-        self._products = products
-        self._references: dict[tuple[int, int], Tensor] = {}
+    objective: Objective
+    layout: Layout
+    token_budget: int
+    accelerator: Accelerator
+    autocast: Callable[[], AbstractContextManager[object]]
+    products: torch.dtype = torch.float32
+    _references: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False)
 
     def plan(self, pairs: Sequence[TokenizedPair], model: nn.Module) -> tuple[Rows, StepTotals]:
         """Cut a step into rows, equally many in every process, and count the step over all processes.
@@ -81,9 +73,9 @@ class TrainingStep:
         lengths = [packed_length(group, self.layout) for group in groups]
         rows = plan_micro_batches(lengths, self.token_budget)
         counts = [len(pairs), sum(nll_tokens(group, self.objective.nll_on_prompt) for group in groups)]
-        if self._accelerator.num_processes > 1:
-            mine = torch.tensor([[*counts, len(rows)]], device=self._accelerator.device)
-            all_counts = cast(Tensor, self._accelerator.gather(mine)).cpu()
+        if self.accelerator.num_processes > 1:
+            mine = torch.tensor([[*counts, len(rows)]], device=self.accelerator.device)
+            all_counts = cast(Tensor, self.accelerator.gather(mine)).cpu()
             counts, most = all_counts[:, :2].sum(0).tolist(), int(all_counts[:, 2].max())
             if most > len(rows):
                 rows = spread_evenly(lengths, most)
@@ -95,7 +87,7 @@ class TrainingStep:
         """Compute one row's share of the loss."""
         groups = [self.objective.group_of(pair) for pair in pairs]
         packed = self._pack(groups)
-        with self._autocast(), self.on_fast_products():
+        with self.autocast(), self.on_fast_products():
             log_probs = model(packed=packed).float()  # (N,); FSDP's mixed precision casts what a model returns
         sums = packed.sum_by_reply(log_probs).view(len(pairs), -1)  # (pairs, replies) log pi(y|x)
         tokens = packed.reply_tokens.view(len(pairs), -1)
@@ -108,8 +100,8 @@ class TrainingStep:
         """Send fp32 products on a CPU to oneDNN, which is up to twice as fast at them; sums stay fp32."""
         matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         earlier = matmul.fp32_precision
-        if self._accelerator.device.type == "cpu":
-            matmul.fp32_precision = _PRODUCTS[self._products]
+        if self.accelerator.device.type == "cpu":
+            matmul.fp32_precision = _PRODUCTS[self.products]
         try:
             yield
         finally:
@@ -117,22 +109,22 @@ class TrainingStep:
 
     def _pack(self, groups: Sequence[ReplyGroup]) -> PackedReplies:
         packed = pack_replies(groups, layout=self.layout, nll_on_prompt=self.objective.nll_on_prompt)
-        return packed.to(self._accelerator.device)
+        return packed.to(self.accelerator.device)
 
     def _reference(self, model: nn.Module, pairs: Sequence[TokenizedPair], packed: PackedReplies) -> Tensor:
         """Return log pi_ref(y|x), (pairs, replies), of the model without its adapter, computed once for each pair."""
         keys = [(id(pair.prompt_ids), id(pair.chosen_ids)) for pair in pairs]  # the data set keeps them alive
         if any(key not in self._references for key in keys):
             sums = self._base_sums(model, packed).view(len(pairs), -1)
-            if self._accelerator.num_processes > 1:  # all processes must do equally many passes: nothing is kept
+            if self.accelerator.num_processes > 1:  # all processes must do equally many passes: nothing is kept
                 return sums
             self._references.update(zip(keys, sums, strict=True))
         return torch.stack([self._references[key] for key in keys])
 
     def _base_sums(self, model: nn.Module, packed: PackedReplies) -> Tensor:
         """Return log pi_ref of each reply of a row."""
-        tuned: PeftModel = self._accelerator.unwrap_model(model)
-        with torch.no_grad(), self._autocast(), tuned.disable_adapter(), self.on_fast_products():
+        tuned: PeftModel = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), self.autocast(), tuned.disable_adapter(), self.on_fast_products():
             return packed.sum_by_reply(cast(Tensor, tuned(packed=packed)).float())
 
     def _kl(self, model: nn.Module, pairs: Sequence[TokenizedPair]) -> float:
@@ -146,9 +138,9 @@ class TrainingStep:
         if len(pairs) > 1:  # a reply to its own prompt would say nothing
             for row in plan_micro_batches([packed_length(group, self.layout) for group in groups], self.token_budget):
                 packed = self._pack([groups[i] for i in row])
-                with torch.no_grad(), self._autocast(), self.on_fast_products():
+                with torch.no_grad(), self.autocast(), self.on_fast_products():
                     ratios = packed.sum_by_reply(model(packed=packed).float()) - self._base_sums(model, packed)
                 sums += torch.tensor([float(ratios.sum()), len(ratios)])
-        if self._accelerator.num_processes > 1:
-            sums = cast(Tensor, self._accelerator.reduce(sums.to(self._accelerator.device), "sum")).cpu()
+        if self.accelerator.num_processes > 1:
+            sums = cast(Tensor, self.accelerator.reduce(sums.to(self.accelerator.device), "sum")).cpu()
         return max(float(sums[0] / sums[1]), 0.0) if sums[1] else 0.0

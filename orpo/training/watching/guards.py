@@ -51,7 +51,6 @@ class RuinGuard(TrainerCallback):
     """
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
         self._first: dict[str, float] = {}
 
     def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
@@ -73,7 +72,6 @@ class StopRequest(TrainerCallback):
     """Lets Ctrl-C or a termination signal end the run after the step at hand, with a checkpoint; twice, at once."""
 
     def __init__(self) -> None:
-        """Nothing has been asked yet."""
         self._asked: int | None = None
         self._earlier: dict[int, signal._HANDLER] = {}
 
@@ -83,14 +81,12 @@ class StopRequest(TrainerCallback):
         return self._asked is not None
 
     def __enter__(self) -> "StopRequest":
-        """Take over the signals."""
         for number in (signal.SIGINT, signal.SIGTERM):
             with suppress(ValueError):  # not the main thread: whoever started this one handles signals
                 self._earlier[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
         self._earlier.clear()

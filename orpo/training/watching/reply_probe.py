@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
 import torch
 from peft import PeftModel
@@ -23,31 +23,20 @@ from orpo.training.watching.reward import ReferenceModel, rewards
 from orpo.training.watching.tensorboard import TensorBoardMonitor
 
 _SHOWN_REPLIES = 12
-_BATCH_SIZE = 64
 _WATCHED = ("emoji_rate", "mean_emojis", "max_emojis", "commonest_share", "repeated_share", "distinct_share")
 
 
+@dataclass(eq=False)
 class ReplyProbe(TrainerCallback):
     """Has the model answer at the start, at every evaluation and at the end; the figures join the trainer's history."""
 
-    def __init__(
-        self,
-        board: TensorBoardMonitor,
-        tokenizer: PreTrainedTokenizerBase,
-        conversations: Sequence[list[Message]],
-        pairs: Sequence[TokenizedPair],
-        settings: TrainSettings,
-        stop: StopRequest,
-    ) -> None:
-        """Keep what is to be answered and measured."""
-        self._board = board
-        self._tokenizer = tokenizer
-        self._conversations = conversations
-        self._pairs = pairs
-        self._settings = settings
-        self._stop = stop
-        self._reference = ReferenceModel()
-        self._sampling = Sampling(max_new_tokens=settings.watch.max_new_tokens)
+    board: TensorBoardMonitor
+    tokenizer: PreTrainedTokenizerBase
+    conversations: Sequence[list[Message]]
+    pairs: Sequence[TokenizedPair]
+    settings: TrainSettings
+    stop: StopRequest
+    reference: ReferenceModel = field(default_factory=ReferenceModel)
 
     def on_train_begin(
         self, args: Arguments, state: State, control: Control, model: PeftModel | None = None, **_: object
@@ -61,9 +50,9 @@ class ReplyProbe(TrainerCallback):
     ) -> None:
         """Measure at every evaluation, and at the last step, which also evaluates the loss."""
         is_last = state.global_step >= state.max_steps
-        if is_last and args.eval_strategy != "no" and not self._stop.asked:
+        if is_last and args.eval_strategy != "no" and not self.stop.asked:
             control.should_evaluate = True
-        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self._stop.asked and model:
+        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self.stop.asked and model:
             self.measure(model, state)
 
     def measure(self, model: PeftModel, state: State) -> None:
@@ -72,49 +61,48 @@ class ReplyProbe(TrainerCallback):
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
             # All prompts in one go: a step of decoding costs about the same for many rows as for a few.
-            prompts = [*self._conversations, *(one.pair.prompt for one in self._pairs)]
-            replies = generate_replies(
-                model, self._tokenizer, prompts, self._sampling, seed=self._settings.seed, batch_size=_BATCH_SIZE
-            )
-            count = len(self._conversations)
+            prompts = [*self.conversations, *(one.pair.prompt for one in self.pairs)]
+            sampling = Sampling(max_new_tokens=self.settings.watch.max_new_tokens)
+            replies = generate_replies(model, self.tokenizer, prompts, sampling, seed=self.settings.seed)
+            count = len(self.conversations)
             figures = {**self._reply_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
         if not figures:
             return
-        self._board.scalars(step, figures)
+        self.board.scalars(step, figures)
         # The history is saved with each checkpoint, so a resumed run still knows what was before.
         state.log_history.append({**figures, "step": step})
 
     def _reply_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
         if not replies:
             return {}
-        reports = score_replies(self._settings.watch.scorer, self._conversations, [reply.text for reply in replies])
-        self._board.text(step, "replies", _as_table(self._conversations, replies, reports))
+        reports = score_replies(self.settings.watch.scorer, self.conversations, [reply.text for reply in replies])
+        self.board.text(step, "replies", _as_table(self.conversations, replies, reports))
         return reply_figures(replies) | {f"score/{name}": value for name, value in mean_scores(reports).items()}
 
     def _reward_figures(self, model: PeftModel, replies: Sequence[Reply]) -> dict[str, float]:
         if not replies:
             return {}
         ids, scores = [], []
-        scorer = get_scorer(self._settings.watch.scorer)
-        for one, reply in zip(self._pairs, replies, strict=True):
+        scorer = get_scorer(self.settings.watch.scorer)
+        for one, reply in zip(self.pairs, replies, strict=True):
             ids.append([one.chosen_ids, one.rejected_ids, self._reply_ids(one, reply)])
             question, system = last_message(one.pair.prompt), system_message(one.pair.prompt)
             texts = (one.pair.chosen_text, one.pair.rejected_text, reply.text)
             scores.append([scorer.score(text, question, system=system) for text in texts])
         found = rewards(
             model,
-            [one.prompt_ids for one in self._pairs],
+            [one.prompt_ids for one in self.pairs],
             ids,
             scores,
-            reference=self._reference,
-            beta=self._settings.watch.reward_beta,
-            batch_size=self._settings.optimiser.batch_size,
+            reference=self.reference,
+            beta=self.settings.watch.reward_beta,
+            batch_size=self.settings.optimiser.batch_size,
         )
         means = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
         return dict(zip(("reward/chosen", "reward/rejected", "reward/sampled"), means, strict=True))
 
     def _reply_ids(self, pair: TokenizedPair, reply: Reply) -> list[int]:
-        ids: list[int] = self._tokenizer(reply.text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids: list[int] = self.tokenizer(reply.text, add_special_tokens=False, verbose=False)["input_ids"]
         return [*ids, pair.chosen_ids[-1]] if reply.finished or not ids else ids
 
 

@@ -24,7 +24,6 @@ class ReferenceModel:
     """A PEFT model with its adapter off. It does not change in training, so each completion is measured once."""
 
     def __init__(self) -> None:
-        """Nothing is measured yet."""
         self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
 
     def log_probs(

@@ -26,7 +26,6 @@ class TensorBoardMonitor(TrainerCallback):
     """Writes what is logged to TensorBoard as `train/...` and `eval/...`; what measures something names it."""
 
     def __init__(self, folder: Path) -> None:
-        """Write events below the folder once training begins."""
         self._folder = folder
         self._writer: SummaryWriter | None = None
 
@@ -64,7 +63,6 @@ class ThroughputMonitor(TrainerCallback):
     """Adds tokens per second, prompts and replies without padding, to what is logged; evaluations do not count."""
 
     def __init__(self, board: TensorBoardMonitor) -> None:
-        """Report to the board."""
         self._board = board
         self._begun = 0.0
         self._tokens_then = 0
@@ -93,7 +91,6 @@ class ProgressMonitor(TrainerCallback):
     """Shows steps and loss on stderr."""
 
     def __init__(self, stack: ExitStack, description: str = "training") -> None:
-        """Show a bar until the stack is closed."""
         self._stack = stack
         self._description = description
         self._advance: Advance | None = None
