@@ -22,7 +22,6 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(GenerateSettings, argv, prog="generate.py", description=__doc__)
 
     from orpo.command.display import console_out, print_table
-    from orpo.command.safe_text import printable
     from orpo.generating.run import generate
 
     result = generate(settings)
@@ -30,9 +29,9 @@ def main(argv: list[str]) -> int:
     print_table(("means per reply", "with an emoji", "emojis", "score", "words", "most words"), result.side_rows())
     for pair in result.samples:
         lines = (
-            f"\nprompt    {printable(pair.prompt[-1]['content'])}",
-            f"chosen    {pair.chosen_score:.2f}  {printable(pair.chosen_text)}",
-            f"rejected  {pair.rejected_score:.2f}  {printable(pair.rejected_text)}",
+            f"\nprompt    {pair.prompt[-1]['content']}",
+            f"chosen    {pair.chosen_score:.2f}  {pair.chosen_text}",
+            f"rejected  {pair.rejected_score:.2f}  {pair.rejected_text}",
         )
         for line in lines:
             console_out.print(line, soft_wrap=True)

@@ -429,3 +429,22 @@ def test_an_endpoint_of_ones_own_for_each_side(server: Any) -> None:
     endpoint = EndpointSettings(base_url="http://x", plain_base_url="http://y")
     settings = GenerateSettings(emoji_model="openai:a", plain_model="openai:b", endpoint=endpoint)
     assert (settings.url_of("emoji"), settings.url_of("plain")) == ("http://x", "http://y")
+
+
+def test_prompts_that_cannot_be_used_are_left_out_counted_and_listed_where_that_is_asked_for(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One null among thousands of prompts stopped the run, and there was no `--bad-rows`."""
+    file = tmp_path / "prompts.jsonl"
+    rows: list[dict[str, Any]] = [{"prompt": "Hi"}, {"prompt": None}, {"prompt": "Hi \ud83c"}, {"prompt": "Ho"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = flags(server, "--prompts", file, "--out", tmp_path / "pairs")
+    with pytest.raises(InputError, match=r"prompt is empty in line 2 .*half of a character .*in line 3"):
+        main(command)
+    assert server.requests == []
+    assert main([*command, "--bad-rows", "drop"]) == 0
+    assert "left out 2 rows: prompt is empty in line 2" in capsys.readouterr().err
+    dropped = {row["prompt_id"]: row["reason"] for row in lines(tmp_path / "pairs" / "dropped.jsonl")}
+    half = "prompt holds half of a character (a lone surrogate)"
+    assert dropped == {"prompts.jsonl line 2": "prompt is empty", "prompts.jsonl line 3": half}
+    assert len(lines(tmp_path / "pairs" / "pairs.jsonl")) == 2

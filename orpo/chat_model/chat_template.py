@@ -56,7 +56,12 @@ def render_reply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Return the ids of `render_prompt`; the template has written BOS if there is one, so none is added."""
     rendered = render_prompt(tokenizer, messages)
-    return encode_rendered(tokenizer, rendered, [message["content"] for message in messages])
+    contents = [message["content"] for message in messages]
+    try:
+        return encode_rendered(tokenizer, rendered, contents)
+    except InputError as problem:
+        held = next(text for text in contents if any(marker in text for marker in turn_markers(tokenizer)))
+        raise InputError(f"{problem}: {held[:60]!r}") from None
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -181,7 +186,7 @@ def _open(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tu
         except ModelError:
             continue
         if answered.startswith(written):
-            return way, written
+            return way, written + _before_reply(answered[len(written) :])
         whole = whole or answered
     if not whole:  # a template may refuse a reply where there is nothing to answer
         return said, written
@@ -189,6 +194,14 @@ def _open(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tu
     if _lost(said, common):
         raise ModelError(_difference(written, whole))
     return said, common
+
+
+def _before_reply(ending: str) -> str:
+    """Return what a template writes between its opening of the reply and the reply's own words, but for blanks.
+
+    The channel of a final answer, an empty thought: a model that had to write them itself would show them to its user.
+    """
+    return ending.partition(_PROBE)[0].rstrip() if _PROBE in ending else ""
 
 
 def _say(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[list[Message], str]:

@@ -7,7 +7,7 @@ out as it is. Style with `style=` or a `rich.text.Text`.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,11 +15,21 @@ from rich.table import Table
 from rich.text import Text
 
 from orpo.command.ranks import is_main_process
+from orpo.command.safe_text import printable
 
-console_out: Final = Console(markup=False, emoji=False, highlight=False, quiet=not is_main_process())
+
+class SafeConsole(Console):
+    """A console through which nobody else's text can steer the terminal."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; control characters and their like in texts become a mark."""
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **how)
+
+
+console_out: Final = SafeConsole(markup=False, emoji=False, highlight=False, quiet=not is_main_process())
 """Results."""
 
-console_err: Final = Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=not is_main_process())
+console_err: Final = SafeConsole(stderr=True, markup=False, emoji=False, highlight=False, quiet=not is_main_process())
 """Progress, notes and errors."""
 
 _LINE_EVERY_SECONDS = 10.0
@@ -120,4 +130,4 @@ def print_table(
 def _cell_text(cell: object) -> str:
     if cell is None:
         return "-"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.4g}" if isinstance(cell, float) else printable(str(cell))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from orpo.command.errors import InputError, OutputError
 from orpo.command.locks import lock_folder, unlock_folder
+from orpo.command.safe_text import HALF_CHARACTER
 from orpo.command.signals import count_writing
 
 RECORD_NAME = "run.json"
@@ -56,7 +57,8 @@ def write_whole(file: Path, text: str) -> None:
     """Write a text file whole or not at all, also when the disk is full or the machine stops."""
     temporary = file.with_name(f".{file.name}.partial")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        # A path that is told may hold bytes that are no UTF-8; `\\udcff` in their place is what JSON has for them.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -192,6 +194,8 @@ def _refuse_to_replace(target: Path, shown: Path, overwrite: bool) -> None:
 
 def _check_writable(target: Path, shown: Path) -> None:
     """Find out now, not after the work, that the nearest existing parent is no folder or may not be written."""
+    if HALF_CHARACTER.search(str(target)):
+        raise OutputError(f"{target}: its path is no UTF-8 text, and not every library can write there; name another")
     parent = target.parent
     while not parent.exists():
         parent = parent.parent

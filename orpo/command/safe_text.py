@@ -14,6 +14,9 @@ _QUERY: Final = re.compile(rf"(?<=[?&;])((?:[\w.%-]*[_.-])?{_SECRET_WORD}=)[^\s&
 # What the well-known services' keys look like; endpoints quote the key that they refuse, whole or in part.
 _KEY: Final = re.compile(r"\b(?:sk|gsk|xai|hf|ghp)[-_](?=[\w.-]*[\d*])[\w*.-]{6,}|(?<=Bearer )(?=\S*\d)\S{12,}")
 
+HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: it cannot be tokenized, nor written as UTF-8."""
+
 # Escape sequences whole; other control characters but tab and newline; what reorders text in sight (bidi controls);
 # separators that some terminals take for a line end; half a surrogate pair, which cannot be written.
 _UNSAFE: Final = re.compile(

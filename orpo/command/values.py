@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, Union, get_args, get_origin
 
 from orpo.command.errors import SettingsError
+from orpo.command.safe_text import HALF_CHARACTER
 
 _TRUTH: Final = {
     "true": True,
@@ -67,6 +68,9 @@ def _convert_item(value: object, wanted: ValueType, origin: str) -> object:
     if not isinstance(value, str):
         what = "nothing" if value is None else "several values" if isinstance(value, list) else "a group"
         raise SettingsError(f"{origin}: holds {what} where one value is needed")
+    if HALF_CHARACTER.search(value):  # a byte that is no UTF-8 comes from the command line as one, too
+        shown = HALF_CHARACTER.sub("\ufffd", value)[:60]
+        raise SettingsError(f"{origin}: {shown!r} holds half of a character, so it is no UTF-8 text; type it anew")
     try:
         converted = _CONVERTERS[wanted.item](value)
     except (ValueError, OverflowError) as problem:

@@ -8,11 +8,13 @@ from pydantic import PrivateAttr
 
 from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.generation import context_length, iterate_replies
+from orpo.command.errors import InputError
 from orpo.generating.local_models import LoadedModel
 from orpo.generating.stored_writer import Failed, Parts, Request, StoredLLM
 from orpo.records.messages import Message
 
 TOO_LONG: Final = "prompt too long"
+HOLDS_MARKER: Final = "prompt holds a turn marker of the model's chat template"
 
 _SMALL_PARAMETERS: Final = 1_000_000_000
 _EXAMPLES_FOR_SMALL: Final = 5
@@ -27,7 +29,7 @@ class LocalLLM(StoredLLM):
         """Load the model, or take the one that the other writer has loaded."""
         super().load()
         spec = self._spec
-        self._loaded = self._run.models.load(spec.model, setting=f"{spec.side}_model", adapter=spec.adapter)
+        self._loaded = self._run.models.load(spec.model, side=spec.side, adapter=spec.adapter)
         self._identity = self._loaded.identity
 
     def unload(self) -> None:
@@ -50,25 +52,29 @@ class LocalLLM(StoredLLM):
 
     def conversation(self, messages: Sequence[Message]) -> list[Message]:
         """Return what the model is to see, with fewer examples where its context holds no more."""
-        room = self._room()
         for count in range(self.example_count(), 0, -1):
             shown = self._shown_after(count, messages)
-            if room is None or len(encode_prompt(self.loaded.tokenizer, shown)) <= room:
+            if self._refusal(shown) is None:
                 return shown
         return self._shown_after(0, messages)
 
-    def _room(self) -> int | None:
+    def _refusal(self, messages: Sequence[Message]) -> Failed | None:
+        """Return why the model cannot be asked this."""
+        try:
+            length = len(encode_prompt(self.loaded.tokenizer, messages))
+        except InputError:
+            return Failed(HOLDS_MARKER)
         limit = context_length(self.loaded.model)
-        return None if limit is None else limit - self._run.sampling.max_new_tokens
+        is_too_long = limit is not None and length > limit - self._run.sampling.max_new_tokens
+        return Failed(TOO_LONG) if is_too_long else None
 
     def _ask(self, requests: list[Request]) -> Parts:
-        room = self._room()
         groups: defaultdict[tuple[int, str], list[Request]] = defaultdict(list)
         for request in requests:
-            if room is None or len(encode_prompt(self.loaded.tokenizer, request.messages)) <= room:
-                groups[request.seed, self._beginning(request)].append(request)
+            if (refusal := self._refusal(request.messages)) is not None:
+                yield [(request.key, refusal)]
             else:
-                yield [(request.key, Failed(TOO_LONG))]
+                groups[request.seed, self._beginning(request)].append(request)
         for group in groups.values():
             yield from self._generate(group)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from orpo.chat_model.loading import locate_model
 from orpo.command.display import console_err, progress_bar
-from orpo.command.errors import InputError, setting_named
+from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.run_record import RunRecord, fingerprint_rows
-from orpo.command.safe_text import printable
 from orpo.generating.card import make_card
 from orpo.generating.choosing import PairMaker
 from orpo.generating.correcting import better_and_worse
 from orpo.generating.examples import ExampleTurns, read_examples
-from orpo.generating.local_models import LoadedModels
+from orpo.generating.local_models import LoadedModels, naming_writer
 from orpo.generating.mix import stream
 from orpo.generating.obedience import put_wishes
 from orpo.generating.placing import place, strip
@@ -38,6 +37,7 @@ from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair, write_pairs
 from orpo.records.prompts import EMBEDDED, GRAVE, Prompt, read_prompts
 from orpo.records.replies import Reply
+from orpo.records.rows import BadRow
 from orpo.records.shipped import Example, shipped_examples
 
 
@@ -89,12 +89,13 @@ def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropp
         split=settings.prompts_split,
         limit=settings.limit,
         for_training=True,
+        bad_rows=settings.bad_rows,
     )
     for warning in found.warnings:
-        console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
+        console_err.print(f"warning: {warning}", soft_wrap=True)
     # Every training prompt of the shipped set is meant; its held-out ones are not a loss to tell of.
     held_out = [] if settings.prompts == EMBEDDED else [Dropped("held out", prompt) for prompt in found.held_out]
-    dropped = held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
+    dropped = _as_dropped(found.left_out) + held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]
     prompts = found.prompts
     if settings.from_adapter is not None:
         return put_wishes(prompts, settings.shares(), settings.seed, settings.scorer), dropped
@@ -103,6 +104,14 @@ def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropp
         dropped += [Dropped("left to the examples", prompt) for prompt in prompts if prompt.category in GRAVE]
         prompts = [prompt for prompt in prompts if prompt.category not in GRAVE]
     return prompts, dropped
+
+
+def _as_dropped(rows: Sequence[BadRow]) -> list[Dropped]:
+    """Return rows that could not be read as prompts; the file is named without the folders of this machine."""
+    return [
+        Dropped(row.what, Prompt(f"{Path(row.place.file).name} {row.place.unit} {row.place.number}", ""))
+        for row in rows
+    ]
 
 
 def score_replies(
@@ -211,7 +220,7 @@ def _check_writer(spec: WriterSpec) -> None:
     """Find out now that a model is not there, and not after the other one has written for an hour."""
     if spec.is_endpoint or spec.is_derived:
         return
-    with setting_named(f"{spec.side}_model", instead_of="model"):
+    with naming_writer(spec.side, spec.adapter):
         locate_model(spec.model)
 
 

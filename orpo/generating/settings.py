@@ -17,6 +17,7 @@ from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
 from orpo.records.pairs import PairKind
 from orpo.records.prompts import EMBEDDED
 from orpo.records.replies import Sampling
+from orpo.records.rows import BadRowsPolicy
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 EMOJI_SYSTEM: Final = (
@@ -118,7 +119,14 @@ class GenerateSettings:
     prompts_config: str | None = setting(None, "configuration of a Hub data set")
     prompts_split: str = setting("train", "split of a Hub data set")
     prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
+<<<<<<< HEAD
     limit: int | None = setting(None, "use only this many prompts, from the start", at_least=1)
+=======
+    bad_rows: BadRowsPolicy = setting(
+        "raise", "rows that cannot be used: stop and name them, or leave them out and list them"
+    )
+    limit: int | None = setting(None, "use only this many prompts, from the start")
+>>>>>>> 91fee2a (One bad row, one odd byte or a long reply stops nothing: --bad-rows in generate and for pairs that cannot be tokenized, half characters told by their flag, consoles that others' text cannot steer, a score that is linear)
     plain_model: str = setting(DEFAULT_MODEL, f"who writes without emojis: {_MODEL_HELP}, or {STRIP}")
     emoji_model: str = setting(
         PLACE, f"who writes with emojis: {_MODEL_HELP}, or {PLACE} (the other reply, emojis placed by the score)"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from orpo.command.safe_text import HALF_CHARACTER
 from orpo.records.json_text import kind_of_value
 from orpo.records.messages import Message
 from orpo.records.rows import RowProblem
@@ -30,7 +31,6 @@ _ROLES: Final = {
     "chatbot": "assistant",
     "model": "assistant",
 }
-_HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 _WRITTEN_LIST: Final = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|content|from|value)\1\s*:")
 _KEYS: Final = ({"role", "content"}, {"from", "value"})
 _DIALOGUE: Final = re.compile(r"\s*Human:")
@@ -61,14 +61,14 @@ def checked_text(text: str, column: str) -> str:
     """Return text that can be tokenized and written; RowProblem for half a character or a message without end."""
     if len(text) > LONGEST_MESSAGE:
         raise RowProblem(f"{column} has a message of more than {LONGEST_MESSAGE:,} characters", "shorten or drop it")
-    if _HALF_CHARACTER.search(text):
+    if HALF_CHARACTER.search(text):
         raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "mend or drop these rows")
     return text
 
 
 def whole_text(text: str) -> str:
     """Return text with every half character replaced, for ids and names that nobody is trained on."""
-    return _HALF_CHARACTER.sub("\ufffd", text)
+    return HALF_CHARACTER.sub("\ufffd", text)
 
 
 def _read_message(entry: object, column: str) -> Message:

@@ -5,7 +5,7 @@ adding more of an emoji that is already there can never raise a part.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from orpo.scoring.contexts import QUIET, Context
@@ -197,8 +197,11 @@ def rendering(reply: Reply, profile: Profile) -> Part:
 def _mean_of_worst(occurrences: Iterable[Occurrence], judge: Callable[[Occurrence], float]) -> tuple[float, Occurrence]:
     """Return the mean over different emojis of each one's worst value, and the worst occurrence of all."""
     worst: dict[str, tuple[float, Occurrence]] = {}
+    judged: dict[Occurrence, float] = {}  # a reply may hold thousands of one emoji in equal surroundings
     for occurrence in occurrences:
-        value = judge(occurrence)
+        if occurrence not in judged:
+            judged[occurrence] = judge(occurrence)
+        value = judged[occurrence]
         if occurrence.key not in worst or value < worst[occurrence.key][0]:
             worst[occurrence.key] = (value, occurrence)
     lowest = min(worst.values(), key=lambda found: found[0])
@@ -224,12 +227,15 @@ def _names(emoji_key: str, word: str) -> bool:
 
 def _marked_lines(reply: Reply) -> tuple[int, int]:
     """Return how many lines hold text, and how many of them open or end with an emoji."""
-    by_line: defaultdict[int, bool] = defaultdict(bool)
+    marked: set[int] = set()
+    line = position = 0
     for occurrence in reply.occurrences:
         if occurrence.place in ("opens a line", "ends a line"):
-            by_line[reply.plain.count("\n", 0, occurrence.span.start)] = True
+            line += reply.plain.count("\n", position, occurrence.span.start)
+            position = occurrence.span.start
+            marked.add(line)
     lines = sum(1 for line in reply.plain.split("\n") if line.strip())
-    return lines, len(by_line)
+    return lines, len(marked)
 
 
 def _quote(text: str) -> str:

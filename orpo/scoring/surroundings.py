@@ -1,8 +1,10 @@
 """Where each emoji of a reply stands: its sentence, its place, and whether in code or a link."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from orpo.scoring.emoji_table import normalise_emoji
@@ -58,9 +60,9 @@ PLACE_VALUES = {
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One emoji of a reply in its surroundings."""
+    """One emoji of a reply in its surroundings; those in equal surroundings are equal, wherever they stand."""
 
-    span: EmojiSpan
+    span: EmojiSpan = field(compare=False)
     key: str
     """The emoji without skin tone and VS16."""
     place: str
@@ -106,6 +108,16 @@ class Reply:
             if holds_any(plain, signs)
             for match in pattern.finditer(plain)
         ]
+
+    @cached_property
+    def _merged_code(self) -> list[tuple[int, int]]:
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted(self.code):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+            else:
+                merged.append((first, last))
+        return merged
 
     @cached_property
     def links(self) -> list[tuple[int, int]]:
@@ -155,8 +167,8 @@ class Reply:
                 before=sentence_before,
                 word_before=before,
                 word_after=after,
-                in_code=any(first <= span.start < last for first, last in self.code),
-                in_link=any(first <= span.start < last for first, last in self.links),
+                in_code=_is_within(self._merged_code, span.start),
+                in_link=_is_within(self.links, span.start),
             )
 
     def _place(self, start: int, end: int) -> str:
@@ -164,11 +176,11 @@ class Reply:
         if start > 0 and plain[start - 1].isalnum() and plain[end : end + 1].isalnum():
             return "stands inside a word"
         line_end = plain.find("\n", end)
-        rest = plain[end : line_end if line_end >= 0 else len(plain)].lstrip(_CLOSING)
+        rest = plain[end : min(line_end if line_end >= 0 else len(plain), end + _LONGEST_READ)].lstrip(_CLOSING)
         if not rest:
             return "ends a line"
         line_start = plain.rfind("\n", 0, start) + 1
-        opening = plain[line_start:start]
+        opening = plain[max(line_start, start - _LONGEST_READ) : start]
         if _LIST_MARK.fullmatch(opening):
             return "opens a line"
         last = opening.rstrip(_CLOSING)[-1:]
@@ -192,10 +204,10 @@ class Reply:
         sentences = self.sentences
         if not sentences:
             return "", ""
-        chosen = 0
-        for number, (first, _) in enumerate(sentences):
-            if first < start and WORD.search(self.plain, first, start):
-                chosen = number
+        # The last sentence that begins before the emoji, or the one before where it has no word there yet.
+        chosen = max(0, bisect_left(sentences, (start, 0)) - 1)
+        if chosen and not WORD.search(self.plain, sentences[chosen][0], start):
+            chosen -= 1
         last = sentences[chosen][1]
         opens_line = "\n" in self.plain[last:start] and chosen + 1 < len(sentences)
         if opens_line and not self.plain[self.plain.rfind("\n", 0, start) + 1 : start].strip(" \t>-*+•#_"):
@@ -207,6 +219,12 @@ class Reply:
         clause = self.plain[first:last][-_LONGEST_CLAUSE:]
         mark = _LIST_MARK.match(clause)
         return " ".join(clause[mark.end() if mark else 0 :].split())
+
+
+def _is_within(spans: Sequence[tuple[int, int]], position: int) -> bool:
+    """Tell whether a position lies in one of the spans, which are in order and apart."""
+    number = bisect_right(spans, (position, sys.maxsize)) - 1
+    return number >= 0 and position < spans[number][1]
 
 
 def _blank_out(text: str, spans: list[EmojiSpan]) -> str:

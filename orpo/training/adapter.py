@@ -12,6 +12,7 @@ from orpo.chat_model.adapters import adapter_base_name, attach_adapter
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.generation import context_length
 from orpo.command.errors import InputError, ModelError, SettingsError
+from orpo.command.output_folder import write_whole
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
 
@@ -125,7 +126,7 @@ def save_adapter(
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_model_name(settings)
-    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     adapter_base_name(folder)  # whole, as inference will see it
 
 

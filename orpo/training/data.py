@@ -10,7 +10,6 @@ from orpo.command.display import console_err
 from orpo.command.errors import InputError
 from orpo.command.paths import default_data_folder
 from orpo.command.run_record import fingerprint_rows
-from orpo.command.safe_text import printable
 from orpo.records.columns import PairColumns
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, read_prompts
@@ -51,7 +50,7 @@ def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
         bad_rows=settings.bad_rows,
     )
     for warning in found.warnings:
-        console_err.print(f"warning: {printable(warning)}", soft_wrap=True)
+        console_err.print(f"warning: {warning}", soft_wrap=True)
     return found.pairs
 
 
@@ -65,6 +64,7 @@ def prepare_data(
         settings.lengths.max_length,
         settings.lengths.max_prompt_length,
         settings.lengths.length_policy,
+        settings.bad_rows,
     )
     keys = [prompt_key(one.pair.prompt) for one in tokenized.pairs]
     train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.watch.eval_share, settings.seed)

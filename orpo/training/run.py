@@ -36,6 +36,8 @@ from orpo.training.watching.tensorboard import ProgressMonitor, TensorBoardMonit
 
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
+_SHOWN_ROWS: Final = 20
+
 
 class RunCounts(TypedDict):
     """What a run had and did: pairs, dropped ones by reason, steps."""
@@ -248,9 +250,9 @@ def _load_builder(name: Literal["fast", "trl"]) -> Callable[[TrainerParts], Trai
 
 def _say_what_was_left_out(data: TrainingData, settings: TrainSettings) -> None:
     for reason, rows in data.tokenized.dropped.items():
-        console_err.print(
-            f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (the length limit)", soft_wrap=True
-        )
+        shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", ..." if len(rows) > _SHOWN_ROWS else "")
+        told = f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (row{'s' * (len(rows) > 1)} {shown})"
+        console_err.print(told, soft_wrap=True)
     if data.tokenized.truncated:
         console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.pairs)} pairs", soft_wrap=True)
     if not data.evaluation and settings.watch.eval_share > 0:

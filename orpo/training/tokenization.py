@@ -13,6 +13,7 @@ from orpo.chat_model.chat_template import encode_rendered, render_reply, special
 from orpo.command.errors import InputError, ModelError
 from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair
+from orpo.records.rows import BadRowsPolicy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +50,7 @@ class TokenizedPair:
 
 @dataclass
 class TokenizedPairs:
-    """The pairs that can be trained on, and the rows that were left out or shortened, by reason."""
+    """The pairs that can be trained on, and the rows that were left out, by reason, or shortened."""
 
     pairs: list[TokenizedPair] = field(default_factory=list)
     dropped: dict[str, list[int]] = field(default_factory=dict)
@@ -66,6 +67,7 @@ def tokenize_pairs(
     max_length: int,
     max_prompt_length: int | None = None,
     policy: LengthPolicy = "drop",
+    bad_rows: BadRowsPolicy = "raise",
 ) -> TokenizedPairs:
     """Turn preference pairs into token ids.
 
@@ -76,6 +78,7 @@ def tokenize_pairs(
         max_prompt_length: The most tokens of a prompt.
         policy: What happens to a pair over a limit. `truncate` keeps the end of the prompt, and the beginning of a
             reply with its end token.
+        bad_rows: Whether a pair that the template or its tokens make useless stops everything, or is left out.
 
     Raises:
         InputError: with row numbers: a text holds a turn marker, the template refuses a conversation, or a pair is
@@ -84,13 +87,16 @@ def tokenize_pairs(
     template = ChatTemplate(tokenizer)
     numbers = [pair.row or place for place, pair in enumerate(pairs, start=1)]
     limits = _Limits(max_length, max_prompt_length, policy, tokenizer.bos_token_id)
-    problems: list[tuple[int, str]] = []
+    useless: list[tuple[int, str]] = []
+    too_long: list[tuple[int, str]] = []
     result = TokenizedPairs()
     for start in range(0, len(pairs), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        for tokenized in template.encode(pairs[chunk], numbers[chunk], problems):
-            limits.apply(tokenized, result, problems)
-    raise_for_rows(problems)
+        for tokenized in template.encode(pairs[chunk], numbers[chunk], useless):
+            limits.apply(tokenized, result, too_long)
+    raise_for_rows(too_long if bad_rows == "drop" else useless + too_long)
+    for row, reason in useless:
+        result.drop(reason, row)
     if not result.pairs:
         raise InputError(_nothing_left(result.dropped, len(pairs), max_length))
     return result

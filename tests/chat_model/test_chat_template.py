@@ -156,3 +156,21 @@ def test_real_templates_keep_the_system_text_and_open_the_reply(shared_data: Pat
     assert ending.startswith("Yes 🎉") and missing_markers(tokenizer) == []
     again = tokenizer.decode(encode_prompt(tokenizer, conversation))  # SentencePiece puts a blank behind <s>
     assert isinstance(again, str) and again.replace(" ", "") == opening.replace(" ", "")
+
+
+def test_what_a_template_writes_before_every_reply_belongs_to_the_prompt(tiny_models: ModuleType) -> None:
+    """The channel of a final answer was left to the model to write, and the word `final` to be shown in its replies."""
+    channel = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + ('<|bos|>final<|pad|>' if m['role'] == 'assistant' "
+        "else '') + m['content'] + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|im_start|>assistant' }}{% endif %}"
+    )
+    opening = "<|im_start|>userHi<|im_end|><|im_start|>assistant<|bos|>final<|pad|>"
+    tokenizer = tiny_models.make_tokenizer(channel)
+    assert render_prompt(tokenizer, user_message("Hi")) == opening
+    assert render_reply(tokenizer, user_message("Hi"), "Yes 🎉") == (opening, "Yes 🎉<|im_end|>")
+
+
+def test_a_turn_marker_is_told_with_the_message_that_holds_it(tokenizer: Any) -> None:
+    with pytest.raises(InputError, match=r"the turn marker <\|im_end\|>, as if .*: 'Hi<\|im_end\|>'"):
+        encode_prompt(tokenizer, user_message("Hi<|im_end|>"))

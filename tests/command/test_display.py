@@ -60,3 +60,12 @@ def test_results_and_progress_use_different_streams(capsys: pytest.CaptureFixtur
     console_err.print("note")
     shown = capsys.readouterr()
     assert shown.out == "result\n" and shown.err == "note\n"
+
+
+def test_what_is_printed_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of an adapter's base model reached the terminal as it was, with its escape sequences."""
+    console_err.print("loading \x1b[2Jevil\x1b]0;title\x07 \u202ename")
+    print_table(["reply"], [["\x1b[31mred\x9b"]])
+    shown = capsys.readouterr()
+    assert shown.err == "loading \ufffdevil\ufffd \ufffdname\n"
+    assert "\ufffdred\ufffd" in shown.out and "\x1b" not in shown.out

@@ -333,3 +333,17 @@ def test_an_unsupported_type_is_found_by_its_author(tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text("table: 1\n", encoding="utf-8")
     with pytest.raises(TypeError, match="dict"):
         recipe_values(Odd, tmp_path / "odd.yaml")
+
+
+@dataclass(kw_only=True)
+class HalfSettings:
+    name: str = setting("", "a text")
+    out: Path | None = setting(None, "a path")
+
+
+@pytest.mark.parametrize("text", ["Hi \udcff", "Hi \ud83c"])
+def test_half_a_character_is_told_by_its_flag(text: str) -> None:
+    """A byte that is no UTF-8 comes from the command line so; tokenizers ended in a TypeError and exit 70."""
+    for flag in ("--name", "--out"):
+        with pytest.raises(SettingsError, match=f"{flag}: .*holds half of a character"):
+            parse_settings(HalfSettings, [flag, text], prog="half.py", description="")

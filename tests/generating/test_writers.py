@@ -299,3 +299,16 @@ def test_the_key_goes_to_the_endpoint_and_nowhere_else(
     assert chat_server.authorisations == ["Bearer sk-very-secret"] * 2
     shown = "".join(capfd.readouterr())
     assert "very-secret" not in shown + json.dumps([row.decode("latin1") for row in [store.file.read_bytes()]])
+
+
+def test_a_prompt_with_a_turn_marker_is_dropped_and_does_not_stop_the_run(
+    writer_folder: Path, models: LoadedModels, store: ReplyStore
+) -> None:
+    prompts = [Prompt("marker", "you <|im_end|> are"), Prompt("good", "well done")]
+    written = write_locally(writer_folder, prompts, run_with(store, models))
+    assert [row.plain.failure for row in written] == ["prompt holds a turn marker of the model's chat template", ""]
+
+
+def test_an_adapter_whose_base_is_not_there_is_named(tmp_path: Path, models: LoadedModels) -> None:
+    with pytest.raises(ModelError, match=r"^from_adapter .*tuned: was trained on /nowhere: there is no such folder"):
+        models.load("/nowhere", side="tuned", adapter=tmp_path / "tuned")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -214,3 +215,19 @@ def test_importing_the_score_loads_no_heavy_library() -> None:
         "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)",
     ]
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
+
+
+@pytest.mark.parametrize("unit", ["- x 🎉\n", "word and 🎉 more. ", "🎉", "```py\n🎉\n```\n"])
+def test_the_time_of_a_score_grows_with_the_text_and_not_with_its_square(unit: str) -> None:
+    """50,000 characters of a list with emojis took 114 s, 8,000 of them 3 s; an endpoint's reply may be as long."""
+    score = get_scorer("tasteful").explain
+    score("Hello 🎉", "Hi")  # loads what it needs
+
+    def seconds(length: int) -> float:
+        text = (unit * (length // len(unit) + 1))[:length]
+        started = time.process_time()
+        score(text, "I passed my exam!")
+        return time.process_time() - started
+
+    short, long = min(seconds(4_000) for _ in range(3)), min(seconds(32_000) for _ in range(2))
+    assert long < 24 * short + 0.05, "8 times as long; 64 times the time would be quadratic"

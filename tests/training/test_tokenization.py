@@ -216,3 +216,16 @@ def test_real_tokenizers_give_one_end_and_their_own_opening(shared_data: Path, n
     assert str(tokenizer.decode(found.chosen_ids[:-1])).strip() == "Hello 🎉 friend"
     if tokenizer.bos_token_id is not None and name == "mistral":
         assert found.prompt_ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_pairs_that_cannot_be_tokenized_are_left_out_and_told_where_that_is_asked_for(
+    tokenizer: Any, pair: Pair
+) -> None:
+    """`--bad-rows drop` read the data so, and one turn marker among thousands of rows still stopped the run."""
+    rows = [pair("Hi", "Yes 🎉", "Yes"), pair("a<|im_end|>b", "Yes 🎉", "Yes"), pair("Ho", "No<|im_end|>", "No")]
+    found = tokenize_pairs(rows, tokenizer, 64, bad_rows="drop")
+    assert [one.row for one in found.pairs] == [1]
+    ((reason, dropped),) = found.dropped.items()
+    assert dropped == [2, 3] and "turn marker <|im_end|>" in reason
+    with pytest.raises(InputError, match=r"none of the 1 pairs can be trained on: 1 is refused: .*turn marker"):
+        tokenize_pairs(rows[1:2], tokenizer, 64, bad_rows="drop")
