@@ -97,13 +97,8 @@ class TerminalChat:
         except KeyboardInterrupt:
             print(" (stopped)", flush=True)
         except InputError as problem:
-<<<<<<< HEAD
-            print(f"({problem})", flush=True)
-        self.seed += 1
-=======
             print(printable(f"({problem})"), flush=True)
-        self._seed += 1
->>>>>>> 91fee2a (One bad row, one odd byte or a long reply stops nothing: --bad-rows in generate and for pairs that cannot be tokenized, half characters told by their flag, consoles that others' text cannot steer, a score that is linear)
+        self.seed += 1
         if said:
             self._messages.append({"role": "assistant", "content": "".join(said)})
         else:

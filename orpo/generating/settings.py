@@ -119,14 +119,10 @@ class GenerateSettings:
     prompts_config: str | None = setting(None, "configuration of a Hub data set")
     prompts_split: str = setting("train", "split of a Hub data set")
     prompts_column: str | None = setting(None, "column that holds the prompts; found by its usual names if not given")
-<<<<<<< HEAD
-    limit: int | None = setting(None, "use only this many prompts, from the start", at_least=1)
-=======
     bad_rows: BadRowsPolicy = setting(
         "raise", "rows that cannot be used: stop and name them, or leave them out and list them"
     )
-    limit: int | None = setting(None, "use only this many prompts, from the start")
->>>>>>> 91fee2a (One bad row, one odd byte or a long reply stops nothing: --bad-rows in generate and for pairs that cannot be tokenized, half characters told by their flag, consoles that others' text cannot steer, a score that is linear)
+    limit: int | None = setting(None, "use only this many prompts, from the start", at_least=1)
     plain_model: str = setting(DEFAULT_MODEL, f"who writes without emojis: {_MODEL_HELP}, or {STRIP}")
     emoji_model: str = setting(
         PLACE, f"who writes with emojis: {_MODEL_HELP}, or {PLACE} (the other reply, emojis placed by the score)"

@@ -4,13 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-<<<<<<< HEAD
 from huggingface_hub import ModelCard, ModelCardData
 
 from orpo.command.markdown import table
-=======
-from orpo.command.output_folder import write_whole
->>>>>>> 91fee2a (One bad row, one odd byte or a long reply stops nothing: --bad-rows in generate and for pairs that cannot be tokenized, half characters told by their flag, consoles that others' text cannot steer, a score that is linear)
 from orpo.training.adapter import base_model_name
 from orpo.training.learning_rate import LearningRate
 from orpo.training.settings import TrainSettings
@@ -103,7 +99,6 @@ def write_model_card(
     """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
     base = base_model_name(settings)
     is_hub_id = "/" in base and not Path(base).is_absolute()
-<<<<<<< HEAD
     data = ModelCardData(
         library_name="peft",
         tags=[settings.objective.method, "lora", "emoji", "preference-optimisation"],
@@ -127,52 +122,6 @@ def write_model_card(
         folder=folder.name,
     )
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
-=======
-    header = ["---", "library_name: peft", f"tags: [{settings.objective.method}, lora, emoji, preference-optimisation]"]
-    header += [f"base_model: {base}"] if is_hub_id else []
-    table = ["| measured | first | last |", "|---|---|---|"]
-    table += [f"| {' | '.join(row)} |" for row in summary_rows(metrics)]
-    trained_with = [
-        f"- {facts['train']} pairs to train on, {facts['evaluation']} to evaluate on, {facts['steps']} steps of "
-        f"{settings.optimiser.batch_size * settings.optimiser.gradient_accumulation_steps} pairs",
-        f"- LoRA rank {settings.lora.rank}, alpha {settings.lora.alpha}, dropout {settings.lora.dropout:g}, on "
-        f"{' '.join(settings.lora.targets)}",
-        f"- {_method_line(settings)}",
-        f"- learning rate {facts['learning_rate']['value']:.3g} ({facts['learning_rate']['source']}), "
-        f"{settings.optimiser.schedule}, {settings.optimiser.warmup_share:.0%} warm-up, seed {settings.seed}",
-    ]
-    lines = [
-        *header,
-        "---",
-        "",
-        f"# Emoji adapter for {Path(base).name if not is_hub_id else base}",
-        "",
-        "A LoRA adapter that makes a chat model use emojis. All settings and versions are in `run.json`.",
-        "",
-        "## Training",
-        "",
-        *trained_with,
-        "",
-        "## Result",
-        "",
-        f"{facts['verdict'].capitalize()}.",
-        "",
-        *table,
-        "",
-        "First is before the first step for the replies and the evaluation, and the first log for the training loss.",
-        "The replies are sampled on held-out prompts without a system prompt.",
-        "",
-        "## Use",
-        "",
-        "```",
-        f"uv run orpo/inference.py --adapter trained/{folder.name} --prompt 'I got the job!'",
-        "```",
-        "",
-        "or `PeftModel.from_pretrained` of peft, with the tokenizer and chat template of this folder.",
-        "",
-    ]
-    write_whole(folder / "README.md", "\n".join(lines))
->>>>>>> 91fee2a (One bad row, one odd byte or a long reply stops nothing: --bad-rows in generate and for pairs that cannot be tokenized, half characters told by their flag, consoles that others' text cannot steer, a score that is linear)
 
 
 def _method_line(settings: TrainSettings) -> str:
