@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from orpo.chat_model.head import causal_model_of, head_of
 from orpo.chat_model.log_probs import token_log_probs
+from orpo.training.fast.folded_lora import fp32_products
 from orpo.training.fast.packing import Layout, PackedReplies, ReplyGroup, pack_replies
 from orpo.training.fast.shared_prompt_attention import IMPLEMENTATIONS, sharing_prompts
 
@@ -44,14 +45,24 @@ def install(model: nn.Module) -> None:
     def forward(*args: object, packed: PackedReplies | None = None, **kwargs: object) -> object:
         if packed is None:
             return plain_forward(*args, **kwargs)
-        return _packed_log_probs(causal_model, plain_forward, packed)
+        products = forward.head_products  # type: ignore[attr-defined]
+        return _packed_log_probs(causal_model, plain_forward, packed, products)
 
     forward.takes_packed_replies = True  # type: ignore[attr-defined]
+    forward.head_products = torch.float32  # type: ignore[attr-defined]
     causal_model.forward = forward
 
 
+def compute_head_in(model: nn.Module, products: torch.dtype) -> None:
+    """Let the output head of a model that takes packed replies compute its fp32 products from these numbers."""
+    causal_model_of(model).forward.head_products = products  # type: ignore[attr-defined]
+
+
 def _packed_log_probs(
-    causal_model: PreTrainedModel, plain_forward: Callable[..., _HasLogits], packed: PackedReplies
+    causal_model: PreTrainedModel,
+    plain_forward: Callable[..., _HasLogits],
+    packed: PackedReplies,
+    head_products: torch.dtype,
 ) -> Tensor:
     if packed.layout == "plain":
         return _one_by_one(plain_forward, packed)
@@ -69,7 +80,8 @@ def _packed_log_probs(
         # Here it should: positions that restart are its sign for sequences that do not see each other.
         output = body(input_ids=packed.input_ids, position_ids=packed.position_ids, use_cache=False)
     hidden = output.last_hidden_state[0].index_select(0, packed.hidden_places)
-    return token_log_probs(hidden, packed.targets, head_of(causal_model))
+    with fp32_products(hidden.device, head_products):
+        return token_log_probs(hidden, packed.targets, head_of(causal_model))
 
 
 def _one_by_one(plain_forward: Callable[..., _HasLogits], packed: PackedReplies) -> Tensor:

@@ -12,15 +12,16 @@ Every row's loss is its share of the whole step's, over all rows and processes, 
 nothing but speed and memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from orpo.training.fast.folded_lora import fp32_products
 from orpo.training.fast.packing import (
     Layout,
     PackedReplies,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 Rows = list[list[TokenizedPair]]
 
-_PRODUCTS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
-"""What oneDNN is told about fp32 products: as they are, or with inputs rounded to bfloat16 and sums in fp32."""
-
 
 @dataclass
 class TrainingStep:
@@ -53,7 +51,6 @@ class TrainingStep:
         token_budget: The most tokens of a forward pass; a longer pair has one of its own.
         accelerator: What knows the other processes.
         autocast: Makes the context of a forward pass.
-        products: The numbers that products on a CPU are computed from.
     """
 
     objective: Objective
@@ -61,7 +58,6 @@ class TrainingStep:
     token_budget: int
     accelerator: Accelerator
     autocast: Callable[[], AbstractContextManager[object]]
-    products: torch.dtype = torch.float32
     _references: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False)
 
     def plan(self, pairs: Sequence[TokenizedPair], model: nn.Module) -> tuple[Rows, StepTotals]:
@@ -95,17 +91,9 @@ class TrainingStep:
         reference = self._reference(model, pairs, packed) if self.objective.needs_reference else None
         return self.objective.terms(sums, tokens, nll, totals, reference)
 
-    @contextmanager
-    def on_fast_products(self) -> Iterator[None]:
-        """Send fp32 products on a CPU to oneDNN, which is up to twice as fast at them; sums stay fp32."""
-        matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        earlier = matmul.fp32_precision
-        if self.accelerator.device.type == "cpu":
-            matmul.fp32_precision = _PRODUCTS[self.products]
-        try:
-            yield
-        finally:
-            matmul.fp32_precision = earlier
+    def on_fast_products(self) -> AbstractContextManager[None]:
+        """Return the context of passes through the model, forward and backward."""
+        return fp32_products(self.accelerator.device)
 
     def _pack(self, groups: Sequence[ReplyGroup]) -> PackedReplies:
         packed = pack_replies(groups, layout=self.layout, nll_on_prompt=self.objective.nll_on_prompt)

@@ -19,7 +19,7 @@ from orpo.command.errors import SettingsError
 from orpo.command.ranks import is_model_sharded
 from orpo.training.fast.folded_lora import fast_product_dtype, fold
 from orpo.training.fast.memory import MemoryEstimate, estimate_memory, largest_token_budget
-from orpo.training.fast.packed_forward import best_layout
+from orpo.training.fast.packed_forward import best_layout, compute_head_in
 from orpo.training.fast.packing import Layout, packed_length, plan_micro_batches
 from orpo.training.fast.step import TrainingStep
 from orpo.training.kept_log import LoggingTrainer, Side
@@ -101,13 +101,14 @@ def collate_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, object]:
     return {"rows": torch.tensor([pair.row for pair in pairs]), "pairs": list(pairs)}
 
 
-def prepare_model(model: PeftModel, settings: TrainSettings) -> tuple[Layout, torch.dtype]:
-    """Let a PEFT model compute in the fast ways that give its own numbers; return its layout and products' dtype."""
+def prepare_model(model: PeftModel, settings: TrainSettings) -> Layout:
+    """Let a PEFT model compute in the fast ways that give its own numbers; return its layout."""
     layout = best_layout(model)
     is_own_choice = settings.compute.dtype == "auto" and compute_dtype(model) == "float32"
     products = fast_product_dtype(model.device) if is_own_choice else torch.float32
     fold(model, products)
-    return layout, products
+    compute_head_in(model, products)
+    return layout
 
 
 def choose_token_budget(model: PeftModel, layout: Layout, settings: TrainSettings) -> int:
@@ -120,7 +121,7 @@ def choose_token_budget(model: PeftModel, layout: Layout, settings: TrainSetting
 
 def estimate_step(model: PeftModel, pairs: Sequence[TokenizedPair], settings: TrainSettings) -> MemoryEstimate:
     """Return what the largest step of a run will take, for a PEFT model that is on its device."""
-    layout, _ = prepare_model(model, settings)
+    layout = prepare_model(model, settings)
     budget = choose_token_budget(model, layout, settings)
     objective = Objective(settings.objective)
     lengths = [packed_length(objective.group_of(pair), layout) for pair in pairs]
@@ -135,7 +136,7 @@ def build_trainer(parts: TrainerParts) -> Trainer:
     """Return a trainer for a PEFT model."""
     settings, model = parts.settings, parts.model
     arguments = trainer_arguments(TrainingArguments, parts, batches_are_steps=True)
-    layout, products = prepare_model(model, settings)
+    layout = prepare_model(model, settings)
     if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
         raise SettingsError("fast: cannot train this model cut over several devices; choose trl", setting="trainer")
     trainer = FastTrainer(
@@ -153,6 +154,5 @@ def build_trainer(parts: TrainerParts) -> Trainer:
         choose_token_budget(model, layout, settings),
         trainer.accelerator,
         trainer.compute_loss_context_manager,
-        products,
     )
     return finish_trainer(trainer)
