@@ -25,6 +25,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.faults.table import note_kind, tell
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
@@ -53,10 +55,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests whose data or device is not at hand, with the reason."""
     for item in items:
+        note_kind(item)
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
             item.add_marker(pytest.mark.skip(reason="../shared/data is not there"))
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let `make faults` end with its table."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if (
+        "faults" in (config.option.markexpr or "").split()
+        and reporter is not None
+        and not hasattr(config, "workerinput")
+    ):
+        reports = [one for group in reporter.stats.values() for one in group if isinstance(one, pytest.TestReport)]
+        print("", *tell(reports), sep="\n")
 
 
 @pytest.fixture(autouse=True)

@@ -106,6 +106,7 @@ def unknown_architecture(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "no_such_architecture"}')
 
 
+@pytest.mark.faults("model and adapter folders")
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -278,6 +279,7 @@ def edit_adapter_config(**changes: Any) -> Callable[[Path], None]:
     return edit
 
 
+@pytest.mark.faults("model and adapter folders")
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -91,6 +91,7 @@ def test_there_are_forty() -> None:
     assert len(ANSWERS) == 40
 
 
+@pytest.mark.faults("endpoint answers")
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_a_reply_or_a_failed_call(parts: ModuleType, chat_server: Any, name: str) -> None:
     """Invalid UTF-8, absurd nesting and absurd numbers ended the run with exit 70; thoughts were kept as replies."""
@@ -161,6 +162,7 @@ def test_requests_have_what_was_added_and_lack_what_was_left_out(parts: ModuleTy
     changed.close()
 
 
+@pytest.mark.faults("keys and addresses")
 @pytest.mark.parametrize(
     ("address", "says"),
     [
@@ -184,6 +186,7 @@ def test_an_address_that_is_none_is_told_in_one_line(address: str, says: str) ->
     assert "\x00" not in str(caught.value)
 
 
+@pytest.mark.faults("keys and addresses")
 @pytest.mark.parametrize("key", ["sk-“abc”", "sk-abc def", "sk-abc\x07", "schlüssel", "sk-abc\ndef"])
 def test_a_key_that_cannot_be_sent_is_told_in_one_line_and_not_shown(
     key: str, monkeypatch: pytest.MonkeyPatch, chat_server: Any
