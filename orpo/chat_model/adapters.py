@@ -146,8 +146,17 @@ def _resize_to(base: PreTrainedModel, adapter: Path) -> None:
             f"holds numbers that are not finite in {len(broken)} of its weights, the first {broken[0]}; its training "
             "ran away, choose an earlier checkpoint",
         )
-    if rows and rows != cast(nn.Embedding, base.get_input_embeddings()).num_embeddings:
+    size = cast(nn.Embedding, base.get_input_embeddings()).num_embeddings
+    rows = rows or max(size, 1 + max(_added_tokens(adapter), default=0))
+    if rows != size:
         base.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _added_tokens(adapter: Path) -> list[int]:
+    """Return the ids of the tokens whose vectors an adapter holds instead of a whole embedding."""
+    indices = read_json(adapter / ADAPTER_CONFIG).get("trainable_token_indices") or []
+    lists = indices.values() if isinstance(indices, dict) else [indices]
+    return [number for part in lists if isinstance(part, list) for number in part if isinstance(number, int)]
 
 
 def _problem(adapter: Path, text: str) -> ModelError:

@@ -44,7 +44,7 @@ def locate_model(model: str) -> str:
 
 
 def load_tokenizer(
-    model: str, *, trust_remote_code: bool = False, chat_template: Path | None = None
+    model: str, *, trust_remote_code: bool = False, chat_template: Path | None = None, adds_markers: bool = False
 ) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, set for left padding, with a chat template.
 
@@ -52,12 +52,17 @@ def load_tokenizer(
         model: The default model's name, a folder, a GGUF file or a Hub id.
         trust_remote_code: Run Python code that comes with the model.
         chat_template: A Jinja file that replaces the tokenizer's own template.
+        adds_markers: The caller adds the markers that the tokenizer lacks, so nobody has to be warned of them.
     """
-    return read_tokenizer(locate_model(model), model, trust_remote_code, chat_template)
+    return read_tokenizer(locate_model(model), model, trust_remote_code, chat_template, adds_markers)
 
 
 def read_tokenizer(
-    source: str, name: str, trust_remote_code: bool = False, chat_template: Path | None = None
+    source: str,
+    name: str,
+    trust_remote_code: bool = False,
+    chat_template: Path | None = None,
+    adds_markers: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a folder or Hub id; `name` is what the user calls it."""
     from transformers import AutoTokenizer
@@ -68,11 +73,11 @@ def read_tokenizer(
         )
     except Exception as problem:  # every library under it has errors of its own
         raise loading_error("tokenizer", name, problem, source=source) from problem
-    return prepare_tokenizer(cast(PreTrainedTokenizerBase, tokenizer), name, chat_template)
+    return prepare_tokenizer(cast(PreTrainedTokenizerBase, tokenizer), name, chat_template, adds_markers)
 
 
 def prepare_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, name: str, chat_template: Path | None = None
+    tokenizer: PreTrainedTokenizerBase, name: str, chat_template: Path | None = None, adds_markers: bool = False
 ) -> PreTrainedTokenizerBase:
     """Give a tokenizer left padding, a pad token and a chat template, or raise ModelError with the remedy."""
     if chat_template is not None:
@@ -89,13 +94,22 @@ def prepare_tokenizer(
         if tokenizer.eos_token_id is None:
             raise ModelError(f"the tokenizer of {name} has neither a pad nor an EOS token, so it cannot be used")
         tokenizer.pad_token = tokenizer.eos_token  # masked wherever it pads, so any token serves
-    if unknown := _unknown_markers(tokenizer):
+    if not adds_markers and (unknown := _unknown_markers(tokenizer)):
         console_err.print(
             f"{name}: its tokenizer does not know {', '.join(unknown)} of the chat template; the model has to spell "
-            "them out and may show them in its replies; choose another template, or a model trained with this one",
+            "them out and may show them in its replies; choose another template or a model trained with this one, or "
+            "have training add them as tokens",
             soft_wrap=True,
         )
     return tokenizer
+
+
+def add_markers(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Add the chat template's markers that a tokenizer does not know as special tokens, and return their ids."""
+    missing = _unknown_markers(tokenizer)
+    if missing:
+        tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
+    return [int(number) for number in tokenizer.convert_tokens_to_ids(missing)]
 
 
 def _unknown_markers(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -1,6 +1,8 @@
 """Putting a LoRA adapter on a base model, and saving it so that it can be moved."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,8 +22,14 @@ _ALL_LINEAR = "all-linear"
 _MOST_NAMES = 12
 
 
-def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
-    """Return the base model with a fresh LoRA adapter (W' = W + alpha/r * B A), of which only A and B are trained."""
+def add_adapter(base: PreTrainedModel, settings: TrainSettings, added_tokens: Sequence[int] = ()) -> PeftModel:
+    """Return the base model with a fresh LoRA adapter (W' = W + alpha/r * B A), of which only A and B are trained.
+
+    Args:
+        base: The base model, with room for the added tokens.
+        settings: The run's settings.
+        added_tokens: Tokens whose vectors are trained too.
+    """
     from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
     switch_dropout_off(base)
@@ -35,6 +43,7 @@ def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
         lora_dropout=settings.lora.dropout,
         target_modules=_ALL_LINEAR if targets == [_ALL_LINEAR] else targets,
         task_type=TaskType.CAUSAL_LM,
+        trainable_token_indices=_vectors_of(base, added_tokens) if added_tokens else None,
     )
     try:
         model = get_peft_model(base, config)
@@ -47,7 +56,33 @@ def add_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
         ) from problem
     if settings.compute.gradient_checkpointing:
         model.enable_input_require_grads()  # else no gradient passes through the frozen embeddings
+    if added_tokens:  # their vectors are in the adapter; peft would save every other token's too
+        model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)  # type: ignore[method-assign]
     return model
+
+
+def make_room(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, added_tokens: Sequence[int]) -> None:
+    """Give the base model vectors for added tokens: each begins as the mean of those that spelled it out before."""
+    embeddings = cast(nn.Embedding, base.get_input_embeddings())
+    if added_tokens and max(added_tokens) >= embeddings.num_embeddings:
+        base.resize_token_embeddings(max(added_tokens) + 1, mean_resizing=False)
+    head = base.get_output_embeddings()  # type: ignore[no-untyped-call]
+    for token in added_tokens:
+        text = str(tokenizer.convert_ids_to_tokens(token))
+        pieces = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        for layer in (base.get_input_embeddings(), head):
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor):
+                weight.data[token] = weight.data[pieces].mean(dim=0)
+
+
+def _vectors_of(base: PreTrainedModel, tokens: Sequence[int]) -> dict[str, list[int]]:
+    """Return which rows of which layers are trained; one layer where the head shares the embedding's weights."""
+    embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()  # type: ignore[no-untyped-call]
+    is_tied = head is None or head.weight is embeddings.weight
+    layers = [embeddings] if is_tied else [embeddings, head]
+    names = [name for name, part in base.named_modules() if any(part is layer for layer in layers)]
+    return {name.rsplit(".", 1)[-1]: list(tokens) for name in names}
 
 
 def continue_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
@@ -56,7 +91,7 @@ def continue_adapter(base: PreTrainedModel, settings: TrainSettings) -> PeftMode
     switch_dropout_off(base)
     model = attach_adapter(base, settings.from_adapter)
     for name, weight in model.named_parameters():
-        if "lora_" in name or "modules_to_save" in name:
+        if "lora_" in name or "modules_to_save" in name or "trainable_tokens" in name:
             weight.requires_grad_(True)
             if not bool(weight.isfinite().all()):
                 raise ModelError("holds numbers that are not finite; take another adapter", setting="from_adapter")
@@ -91,7 +126,9 @@ def switch_dropout_off(model: nn.Module) -> None:
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[TokenizedPair]) -> None:
     """Raise where the pairs do not fit the model: ids beyond its vocabulary, or more tokens than it can hold."""
-    size = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+    embeddings = model.get_input_embeddings()
+    # An adapter that holds vectors of tokens puts a module around the embedding.
+    size = cast(nn.Embedding, getattr(embeddings, "original_module", embeddings)).num_embeddings
     highest = max(max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids) for pair in pairs)
     if highest >= size:
         raise ModelError(f"the tokenizer ({len(tokenizer)} entries) does not fit the model, which has {size}")

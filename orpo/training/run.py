@@ -12,7 +12,7 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerState, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from orpo.chat_model.loading import load_model, load_tokenizer, locate_model
+from orpo.chat_model.loading import add_markers, load_model, load_tokenizer, locate_model, read_tokenizer
 from orpo.chat_model.options import resolve_device, resolve_dtype
 from orpo.command.display import console_err
 from orpo.command.errors import SettingsError
@@ -20,7 +20,7 @@ from orpo.command.output_folder import growing_folder
 from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, process_count
 from orpo.command.run_record import RunRecord
 from orpo.records.pairs import Messages, PreferencePair
-from orpo.training.adapter import add_adapter, check_fit, continue_adapter, save_adapter, starting_model
+from orpo.training.adapter import add_adapter, check_fit, continue_adapter, make_room, save_adapter, starting_model
 from orpo.training.card import median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.checks import check_and_read
@@ -115,6 +115,7 @@ class _Ready:
     dtype: torch.dtype
     model_name: str
     tokenizer: PreTrainedTokenizerBase
+    added_tokens: list[int]
     data: TrainingData
     conversations: Sequence[Messages]
 
@@ -137,10 +138,29 @@ def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> 
         torch.cuda.set_device(device)
     name = starting_model(settings)
     locate_model(name)
-    tokenizer = load_tokenizer(name, trust_remote_code=settings.trust_remote_code, chat_template=settings.chat_template)
+    tokenizer, added = _prepare_tokenizer(name, settings)
     data = prepare_data(pairs, tokenizer, settings)
     _say_what_was_left_out(data, settings)
-    return _Ready(device, dtype, name, tokenizer, data, held_out_conversations(settings, pairs))
+    return _Ready(device, dtype, name, tokenizer, added, data, held_out_conversations(settings, pairs))
+
+
+def _prepare_tokenizer(name: str, settings: TrainSettings) -> tuple[PreTrainedTokenizerBase, list[int]]:
+    """Return the tokenizer, an adapter's own where one is trained further, and the ids of tokens added to it."""
+    template, adapter = settings.chat_template, settings.from_adapter
+    if adapter is not None and (adapter / "tokenizer_config.json").is_file():
+        return read_tokenizer(str(adapter), str(adapter), settings.trust_remote_code, template), []
+    tokenizer = load_tokenizer(
+        name,
+        trust_remote_code=settings.trust_remote_code,
+        chat_template=template,
+        adds_markers=settings.add_chat_tokens,
+    )
+    added = add_markers(tokenizer) if settings.add_chat_tokens else []
+    if settings.add_chat_tokens:
+        texts = ", ".join(map(str, tokenizer.convert_ids_to_tokens(added)))
+        told = f"added as tokens, and trained too: {texts}" if added else "the tokenizer lacks no marker; none is added"
+        console_err.print(told, soft_wrap=True)
+    return tokenizer, added
 
 
 def _load_with_adapter(ready: _Ready, settings: TrainSettings) -> PeftModel:
@@ -153,8 +173,13 @@ def _load_with_adapter(ready: _Ready, settings: TrainSettings) -> PeftModel:
         attention=settings.compute.attention,
         quantize=settings.compute.quantize,
     )
+    make_room(base, ready.tokenizer, ready.added_tokens)
+    if settings.from_adapter:
+        model = continue_adapter(base, settings)
+        check_fit(base, ready.tokenizer, ready.data.tokenized.pairs)
+        return model
     check_fit(base, ready.tokenizer, ready.data.tokenized.pairs)
-    return continue_adapter(base, settings) if settings.from_adapter else add_adapter(base, settings)
+    return add_adapter(base, settings, ready.added_tokens)
 
 
 def _own_folder(folder: Path, settings: TrainSettings) -> AbstractContextManager[Path]:

@@ -207,6 +207,9 @@ class TrainSettings:
     overwrite: bool = setting(False, "replace an earlier run")
     seed: int = setting(42, "seeds the adapter, the order of the pairs and the sampled replies", at_least=0)
     chat_template: Path | None = setting(None, "a Jinja file to use instead of the tokenizer's chat template")
+    add_chat_tokens: bool = setting(
+        False, "add the chat template's markers that the tokenizer lacks as tokens, and train them too (base models)"
+    )
     trust_remote_code: bool = setting(False, "run code that comes with a model; only for authors you trust")
 
     def __post_init__(self) -> None:
@@ -217,6 +220,8 @@ class TrainSettings:
             )
         if self.estimate and self.trainer == "trl":
             raise SettingsError("--estimate: knows the memory of --trainer fast only, not of trl")
+        if self.add_chat_tokens and self.from_adapter is not None:
+            raise SettingsError("--add-chat-tokens: the tokens of --from-adapter stay as they are; leave it out")
         if self.resume and self.overwrite:
             raise SettingsError("--resume and --overwrite exclude each other: go on with the run, or start it again")
 
