@@ -109,7 +109,8 @@ def add_markers(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     missing = _unknown_markers(tokenizer)
     if missing:
         tokenizer.add_special_tokens({"additional_special_tokens": missing}, replace_extra_special_tokens=False)
-    return [int(number) for number in tokenizer.convert_tokens_to_ids(missing)]
+    known = tokenizer.get_vocab()
+    return [known[text] for text in missing]
 
 
 def _unknown_markers(tokenizer: PreTrainedTokenizerBase) -> list[str]:

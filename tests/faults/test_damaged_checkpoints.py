@@ -29,7 +29,10 @@ def cut(name: str) -> Damage:
 
 
 def zeroed(name: str) -> Damage:
-    return lambda run: (run / name).write_bytes(bytes((run / name).stat().st_size)) and None
+    def damage(run: Path) -> None:
+        (run / name).write_bytes(bytes((run / name).stat().st_size))
+
+    return damage
 
 
 def gone(name: str) -> Damage:

@@ -23,6 +23,11 @@ from tests.training.small_models import settings_from
 TEMPLATE = CHATML.replace("<|im_start|>", "<|turn|>").replace("<|im_end|>", "<|over|>")
 
 
+def weight_of(layer: Any) -> torch.Tensor:
+    weight: torch.Tensor = layer.weight
+    return weight
+
+
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
     file = tmp_path / "other.jinja"
@@ -48,7 +53,7 @@ def test_the_vectors_of_added_tokens_are_trained_saved_and_found_again(
     assert "added as tokens, and trained too: <|turn|>, <|over|>" in said and "does not know" not in said
 
     model, tokenizer = load_with_adapter(None, result.folder, device="cpu", dtype="float32")
-    added = [int(number) for number in tokenizer.convert_tokens_to_ids(["<|turn|>", "<|over|>"])]
+    added = [tokenizer.get_vocab()[text] for text in ("<|turn|>", "<|over|>")]
     assert missing_markers(tokenizer) == [] and added[1] in reply_end_ids(model, tokenizer)
     prompt = encode_prompt(tokenizer, user_message("Hi"))
     assert prompt.count(added[0]) == 2 and prompt.count(added[1]) == 1
@@ -59,13 +64,13 @@ def test_the_vectors_of_added_tokens_are_trained_saved_and_found_again(
     plain = load_tokenizer(str(tiny_model_folder), chat_template=template, adds_markers=True)
     base = load_model(str(tiny_model_folder), device="cpu", dtype="float32")
     make_room(base, plain, add_markers(plain))
-    started = base.get_input_embeddings().weight[added].detach()
+    started = weight_of(base.get_input_embeddings())[added].detach()
     assert not torch.equal(vectors, started) and float((vectors - started).abs().max()) < 0.2, (
         "they have moved a little"
     )
     assert torch.equal(model.get_input_embeddings()(torch.tensor(added)), vectors)
 
-    merged = PeftModel.from_pretrained(base, str(result.folder)).merge_and_unload()  # type: ignore[operator]
+    merged = PeftModel.from_pretrained(base, str(result.folder)).merge_and_unload()
     ids = torch.tensor([prompt])
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
@@ -103,8 +108,9 @@ def test_an_added_token_begins_as_the_mean_of_what_spelled_it_out_in_both_layers
     added = add_markers(tokenizer)
     spelled = tokenizer("<|turn|>", split_special_tokens=True, add_special_tokens=False)["input_ids"]
     make_room(model, tokenizer, added)
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):  # type: ignore[no-untyped-call]
-        torch.testing.assert_close(layer.weight[added[0]], layer.weight[spelled].mean(dim=0))
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        weight = weight_of(layer)
+        torch.testing.assert_close(weight[added[0]], weight[spelled].mean(dim=0))
     assert _vectors_of(model, added) == {"embed_tokens": added, "lm_head": added}
     assert add_markers(tokenizer) == []
 
