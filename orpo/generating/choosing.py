@@ -49,6 +49,7 @@ class PairMaker:
         min_margin: How much better the chosen reply must score.
         seed: With the prompt's id it decides each draw.
         source: The prompts' name in the pairs.
+        palette: The emojis that unfitting ones are drawn from; the usual ones if None.
         own_words_only: Take both sides as they were written, as for a tuned model that learns from its own replies.
     """
 
@@ -57,6 +58,7 @@ class PairMaker:
     min_margin: float
     seed: int
     source: str
+    palette: tuple[str, ...] | None = None
     own_words_only: bool = False
 
     def make(self, written: WrittenPrompt) -> PreferencePair | Dropped:
@@ -101,7 +103,7 @@ class PairMaker:
         if kind == "presence" and better.text != worse.text:
             return prompt, better, worse, kind
         rng, said = self._stream(prompt, kind), last_message(prompt.conversation())
-        contrasts = (worsen(kind, better.text, said, rng) for _ in range(_TRIES))
+        contrasts = (worsen(kind, better.text, said, rng, self.palette) for _ in range(_TRIES))
         return prompt, better, self._first_worse(prompt, better, contrasts), kind
 
     def _wished(self, prompt: Prompt, reply: WrittenReply) -> tuple[Prompt, WrittenReply, WrittenReply, PairKind]:

@@ -24,10 +24,13 @@ _SENTENCE_END: Final = re.compile(r"(?<=[.!?]) ")
 _CODE_BLOCK: Final = re.compile(r"```[^\n]*\n(.+?)```", re.DOTALL)
 
 
-def worsen(kind: PairKind, reply: str, prompt: str, rng: random.Random) -> str:
-    """Return the reply, which has emojis, with what pairs of this kind teach to avoid."""
+def worsen(kind: PairKind, reply: str, prompt: str, rng: random.Random, palette: Sequence[str] | None = None) -> str:
+    """Return the reply, which has emojis, with what pairs of this kind teach to avoid.
+
+    Emojis that do not fit are of the palette, where there is one: what the model is taught to use it may also misuse.
+    """
     if kind == "fit":
-        return with_unfitting(reply, prompt, rng)
+        return with_unfitting(reply, prompt, rng, palette)
     if kind == "excess":
         return with_too_many(reply, rng)
     if kind == "place":
@@ -35,12 +38,12 @@ def worsen(kind: PairKind, reply: str, prompt: str, rng: random.Random) -> str:
     return strip_emojis(reply).strip()
 
 
-def with_unfitting(reply: str, prompt: str, rng: random.Random) -> str:
+def with_unfitting(reply: str, prompt: str, rng: random.Random, palette: Sequence[str] | None = None) -> str:
     """Return the reply with each emoji replaced by a usual one that has nothing to do with it."""
     plain, changed = strip_emojis(reply).strip(), reply
     present = {span.text for span in find_emojis(reply)}
     for span in reversed(find_emojis(reply)):
-        emoji = _unfitting_emoji(plain, prompt, present, rng)
+        emoji = _unfitting_emoji(plain, prompt, present, rng, palette)
         present.add(emoji)
         changed = changed[: span.start] + emoji + changed[span.end :]
     return changed
@@ -98,8 +101,10 @@ def _random_line_end(text: str, start: int, end: int, rng: random.Random) -> int
     return start + rng.choice(ends or [0])
 
 
-def _unfitting_emoji(text: str, prompt: str, present: set[str], rng: random.Random) -> str:
-    usual, where = _usual_emojis(), Place(text, reply=text, prompt=prompt)
+def _unfitting_emoji(
+    text: str, prompt: str, present: set[str], rng: random.Random, palette: Sequence[str] | None
+) -> str:
+    usual, where = palette or _usual_emojis(), Place(text, reply=text, prompt=prompt)
     emoji = rng.choice(usual)
     for _ in range(_DRAWS):
         if emoji not in present and relevance(normalise_emoji(emoji), where) < _UNFITTING:

@@ -1,6 +1,7 @@
 """Replies made of others: emojis placed by the score, or stripped."""
 
 import random
+from collections.abc import Sequence
 
 from orpo.generating.situations import find_situation, score_reply
 from orpo.records.messages import last_message
@@ -14,15 +15,23 @@ _WORSE_FOR_MORE = 0.1
 """How much less a reply may score for having more than one emoji."""
 
 
-def place(reply: str, prompt: Prompt, *, scorer: str, rng: random.Random) -> str:
-    """Return the reply with fitting emojis, as many as drawn unless one is much better; without any in grief."""
+def place(reply: str, prompt: Prompt, *, scorer: str, rng: random.Random, palette: Sequence[str] | None = None) -> str:
+    """Return the reply with fitting emojis, as many as drawn unless one is much better; without any in grief.
+
+    Args:
+        reply: The reply; emojis that it has are taken away first.
+        prompt: What it answers.
+        scorer: The score that decides between more emojis and fewer.
+        rng: Draws how many.
+        palette: The emojis to choose from; all if None.
+    """
     plain = strip(reply)
     if find_situation(prompt, plain, scorer) in ("out of place", "forbidden"):
         return plain
     said = last_message(prompt.conversation())
-    one = place_emojis(plain, said, 1)
+    one = place_emojis(plain, said, 1, among=palette)
     least = score_reply(prompt, one, scorer).score - _WORSE_FOR_MORE
-    drawn = place_emojis(plain, said, rng.choices(list(_COUNTS), list(_COUNTS.values()))[0])
+    drawn = place_emojis(plain, said, rng.choices(list(_COUNTS), list(_COUNTS.values()))[0], among=palette)
     return drawn if score_reply(prompt, drawn, scorer).score >= least else one
 
 

@@ -18,6 +18,7 @@ from orpo.generating.examples import ExampleTurns, read_examples
 from orpo.generating.local_models import LoadedModels, naming_writer
 from orpo.generating.mix import stream
 from orpo.generating.obedience import put_wishes
+from orpo.generating.palette import choose_palette, keep_to_palette
 from orpo.generating.placing import place, strip
 from orpo.generating.reply_store import STORE_NAME, ReplyStore
 from orpo.generating.result import (
@@ -29,7 +30,7 @@ from orpo.generating.result import (
     spread,
 )
 from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
-from orpo.generating.situations import score_reply
+from orpo.generating.situations import find_situation, score_reply
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies
 from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply
@@ -39,6 +40,7 @@ from orpo.records.prompts import EMBEDDED, GRAVE, Prompt, read_prompts
 from orpo.records.replies import Reply
 from orpo.records.rows import BadRow
 from orpo.records.shipped import Example, shipped_examples
+from orpo.scoring import contains_emoji
 
 
 def generate(settings: GenerateSettings) -> GenerationResult:
@@ -55,11 +57,18 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
         answers = write_replies(prompts, writers, run)
+    palette = _find_palette(prompts, answers, examples, settings)
     written = score_replies(
-        prompts, writers, answers, scorer=settings.scorer, seed=settings.seed, min_margin=settings.min_margin
+        prompts,
+        writers,
+        answers,
+        scorer=settings.scorer,
+        seed=settings.seed,
+        min_margin=settings.min_margin,
+        palette=palette,
     )
-    written_examples = _examples_as_written(examples, settings)
-    pairs = _make_pairs(written, written_examples, settings, dropped)
+    written_examples = _examples_as_written(examples, settings, palette)
+    pairs = _make_pairs(written, written_examples, settings, palette, dropped)
     metrics: GenerationMetrics = {
         "prompts": len(prompts),
         "examples": len(written_examples),
@@ -70,6 +79,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     }
     record.metrics = dict(metrics)
     record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
+    record.facts["palette"] = "all" if palette is None else " ".join(palette)
     record.device = str(run.models.device)
     record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
     with new_folder(out, overwrite=settings.overwrite) as folder:
@@ -122,6 +132,7 @@ def score_replies(
     scorer: str,
     seed: int = 0,
     min_margin: float = 0.0,
+    palette: tuple[str, ...] | None = None,
 ) -> list[WrittenPrompt]:
     """Score what was written, derive what is placed or stripped, and pick the best of each writer's candidates."""
     written: list[WrittenPrompt] = []
@@ -136,7 +147,7 @@ def score_replies(
         for spec in writers:
             if spec.is_derived:
                 source = sides["plain" if spec.side == "emoji" else "emoji"]
-                sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed) for reply in source]
+                sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed, palette) for reply in source]
         if "tuned" in sides:
             chosen = better_and_worse(prompt, sides["tuned"], scorer=scorer, seed=seed, min_margin=min_margin)
         else:
@@ -158,11 +169,13 @@ def _scored(prompt: Prompt, answer: Answer, writer: str, model: str, scorer: str
     return WrittenReply(reply, score_reply(prompt, reply.text, scorer), writer, model, failure)
 
 
-def _derived(prompt: Prompt, source: WrittenReply, how: str, scorer: str, seed: int) -> WrittenReply:
+def _derived(
+    prompt: Prompt, source: WrittenReply, how: str, scorer: str, seed: int, palette: tuple[str, ...] | None
+) -> WrittenReply:
     if source.failure or not source.text.strip():
         return source
     if how == PLACE:
-        text = place(source.text, prompt, scorer=scorer, rng=stream(seed, prompt.prompt_id, PLACE))
+        text = place(source.text, prompt, scorer=scorer, rng=stream(seed, prompt.prompt_id, PLACE), palette=palette)
     else:
         text = strip(source.text)
     reply = Reply(text, source.reply.finished, source.reply.tokens)
@@ -173,6 +186,7 @@ def _make_pairs(
     written: Sequence[WrittenPrompt],
     examples: Sequence[WrittenPrompt],
     settings: GenerateSettings,
+    palette: tuple[str, ...] | None,
     dropped: list[Dropped],
 ) -> list[PreferencePair]:
     """Return the pairs, and add to `dropped` what made none."""
@@ -182,6 +196,7 @@ def _make_pairs(
         min_margin=settings.min_margin,
         seed=settings.seed,
         source=public_name(settings.prompts),
+        palette=palette,
         own_words_only=settings.from_adapter is not None,
     )
     of_examples = replace(maker, source="examples", own_words_only=False)
@@ -204,15 +219,51 @@ def _read_examples(settings: GenerateSettings) -> list[Example]:
     return shipped_examples()
 
 
-def _examples_as_written(examples: Sequence[Example], settings: GenerateSettings) -> list[WrittenPrompt]:
-    """Return examples in the form of answered prompts; some of them are taken from all over the list."""
+def _find_palette(
+    prompts: Sequence[Prompt],
+    answers: Mapping[Side, list[list[Answer]]],
+    examples: Sequence[Example],
+    settings: GenerateSettings,
+) -> tuple[str, ...] | None:
+    """Return the emojis that are to be placed, as the user names them or as serve the replies best; None for all."""
+    size = settings.palette_size()
+    if not isinstance(size, int):
+        return size
+    if size == 0:
+        return None
+    replies = [
+        (answer.text, last_message(prompt.conversation()))
+        for side in answers.values()
+        for prompt, tries in zip(prompts, side, strict=True)
+        for answer in tries[:1]
+        if isinstance(answer, Reply) and find_situation(prompt, answer.text, settings.scorer) == "in place"
+    ]
+    replies += [
+        (example.reply, last_message(example.prompt))
+        for example in _examples_for_pairs(examples, settings)
+        if contains_emoji(example.reply)
+    ]
+    return choose_palette(replies, size)
+
+
+def _examples_for_pairs(examples: Sequence[Example], settings: GenerateSettings) -> list[Example]:
+    """Return as many examples as are to become pairs, from all over the list."""
     count = min(settings.example_pair_count(), len(examples))
+    return [examples[number * len(examples) // count] for number in range(count)]
+
+
+def _examples_as_written(
+    examples: Sequence[Example], settings: GenerateSettings, palette: tuple[str, ...] | None
+) -> list[WrittenPrompt]:
+    """Return examples in the form of answered prompts."""
     written: list[WrittenPrompt] = []
-    for example in (examples[number * len(examples) // count] for number in range(count)):
+    for example in _examples_for_pairs(examples, settings):
         prompt = Prompt(example.example_id, last_message(example.prompt), example.category, messages=example.prompt)
-        emoji = _scored(prompt, Reply(example.reply, True, 0), "example", "example", settings.scorer)
-        plain = _scored(prompt, Reply(strip(example.reply), True, 0), "example", "example", settings.scorer)
-        written.append(WrittenPrompt(prompt, emoji, plain, is_restrained=emoji.text == plain.text))
+        text = example.reply if palette is None else keep_to_palette(example.reply, prompt.text, palette)
+        emoji = _scored(prompt, Reply(text, True, 0), "example", "example", settings.scorer)
+        plain = _scored(prompt, Reply(strip(text), True, 0), "example", "example", settings.scorer)
+        restrained = not contains_emoji(example.reply)
+        written.append(WrittenPrompt(prompt, emoji, plain, is_restrained=restrained))
     return written
 
 

@@ -18,7 +18,7 @@ from orpo.records.pairs import PairKind
 from orpo.records.prompts import EMBEDDED
 from orpo.records.replies import Sampling
 from orpo.records.rows import BadRowsPolicy
-from orpo.scoring import DEFAULT_SCORER, SCORERS
+from orpo.scoring import DEFAULT_SCORER, SCORERS, find_emojis, strip_emojis
 
 EMOJI_SYSTEM: Final = (
     "You are a friendly assistant. Answer in one to three sentences. Use one to three fitting emojis in your reply."
@@ -28,7 +28,8 @@ ENDPOINT_PREFIX: Final = "openai:"
 PLACE: Final = "place"
 STRIP: Final = "strip"
 
-_ROUND_CANDIDATES: Final = 4
+_ROUND_CANDIDATES: Final = 1
+_PALETTE: Final = 40
 _MODEL_HELP = "a folder, a GGUF file, a Hub id, openai:NAME"
 
 Side = Literal["emoji", "plain", "tuned"]
@@ -147,6 +148,11 @@ class GenerateSettings:
     mix: str | None = setting(
         None, f"what the pairs teach where emojis are in place (default: {shown_mix(DEFAULT_MIX)})"
     )
+    palette: str | None = setting(
+        None,
+        "how many different emojis to place, those that serve the replies best, or which ones, as text; 0 for all: a "
+        f"small model cannot learn hundreds (default: {_PALETTE} for the default model, 0 for others)",
+    )
     reuse_replies: bool = setting(True, "take replies that an earlier run kept, where they are the same request")
     out: Path | None = setting(None, "folder to write to (default: data/preferences)", short="-o")
     overwrite: bool = setting(False, "replace an earlier result in --out")
@@ -159,6 +165,7 @@ class GenerateSettings:
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded."""
         self.shares()
+        self.palette_size()
         self.endpoint.options()
         if self.plain_model in (PLACE, STRIP) and self.emoji_model in (PLACE, STRIP):
             raise SettingsError(
@@ -200,6 +207,17 @@ class GenerateSettings:
         if self.mix is None and self.scorer == "contains_emoji":
             return {"presence": 1.0}
         return dict(DEFAULT_MIX) if self.mix is None else parse_mix(self.mix)
+
+    def palette_size(self) -> int | tuple[str, ...]:
+        """Return how many emojis to choose for placing, 0 for all, or the emojis that the user names."""
+        if self.palette is None:
+            return _PALETTE if self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE else 0
+        if self.palette.strip().isdecimal():
+            return int(self.palette)
+        emojis = tuple(span.text for span in find_emojis(self.palette))
+        if not emojis or strip_emojis(self.palette).strip(" ,"):
+            raise SettingsError(f"{self.palette}: is no number and not emojis alone", setting="palette")
+        return emojis
 
     def out_folder(self) -> Path:
         """Return the folder to write to."""

@@ -1,13 +1,14 @@
 """Rank all emojis for a text."""
 
 import math
+from collections.abc import Collection
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orpo.scoring.contexts import QUIET, Context, find_context
-from orpo.scoring.emoji_table import emoji_name, emoji_table
+from orpo.scoring.emoji_table import emoji_name, emoji_table, normalise_emoji
 from orpo.scoring.fitting import BEST_SHARE, PROMPT_SHARE, REPLY_SHARE, SMILEYS, emotion_fit, mood
 from orpo.scoring.meaning import MeaningModel, meaning_model
 from orpo.scoring.profiles import PROFILES
@@ -20,9 +21,10 @@ _LAST_SENTENCE = 0.3  # by which the end of the text is preferred to other place
 USUAL = 0.8  # for each grade of `MeaningModel.usualness`; fitted by builds/relevance_model/mixing.py
 _SMILEY, _HAPPY_SMILEY = 0.1, 0.6  # a friendly face, and by how much more in a happy exchange
 _HALFWAY = 5.0
+_UNFIT_FOR_ASSISTANTS = frozenset("🖕🔞😘😗😙😚💋😏👅🍆🍑😈🔪🔫")
 
 
-def pick_emojis(text: str, prompt: str, count: int) -> list[Suggestion]:
+def pick_emojis(text: str, prompt: str, count: int, among: Collection[str] | None = None) -> list[Suggestion]:
     """Return what `suggest_emojis` promises."""
     reply = Reply(text)
     context = find_context(reply, prompt)
@@ -32,13 +34,14 @@ def pick_emojis(text: str, prompt: str, count: int) -> list[Suggestion]:
         return []
     model = meaning_model()
     scores, chosen = _best_places(model, reply, places, prompt)
-    present = set(reply.keys)
+    present, allowed = set(reply.keys), None if among is None else set(map(normalise_emoji, among))
     order = [int(number) for number in np.argsort(-scores, kind="stable")]
     found: list[Suggestion] = []
     for number in order:
         key = model.emojis[number]
         if (
             key in present
+            or (allowed is not None and key not in allowed)
             or not _is_pickable(key)
             or (context is not None and context.sureness >= 0.5 and key not in QUIET)
         ):
@@ -79,7 +82,9 @@ def _best_places(
 def _is_pickable(key: str) -> bool:
     """Return whether most devices show an emoji and a polite person uses it."""
     entry = emoji_table().get(key)
-    return entry is not None and entry.version <= PROFILES["tasteful"].newest_version and key not in ("🖕", "🔞")
+    return (
+        entry is not None and entry.version <= PROFILES["tasteful"].newest_version and key not in _UNFIT_FOR_ASSISTANTS
+    )
 
 
 def _qualified(key: str) -> str:

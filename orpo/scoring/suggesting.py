@@ -6,6 +6,7 @@
 The ranking needs numpy and the models, which are loaded when first asked for.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -21,24 +22,26 @@ class Suggestion:
     """Where in the text it belongs: an emoji written there, after a blank, follows the sentence that it fits."""
 
 
-def suggest_emojis(text: str, prompt: str = "", count: int = 5) -> list[Suggestion]:
+def suggest_emojis(
+    text: str, prompt: str = "", count: int = 5, *, among: Collection[str] | None = None
+) -> list[Suggestion]:
     """Return the emojis that suit a text best, best first; none where none is in place.
 
-    `prompt` is what the text answers. In grief only quiet ones are suggested.
+    `prompt` is what the text answers, and `among` the emojis to choose from. In grief only quiet ones are suggested.
     """
     from orpo.scoring.picking import pick_emojis
 
-    return pick_emojis(text, prompt, count)
+    return pick_emojis(text, prompt, count, among)
 
 
-def place_emojis(text: str, prompt: str = "", count: int = 1) -> str:
+def place_emojis(text: str, prompt: str = "", count: int = 1, *, among: Collection[str] | None = None) -> str:
     """Return the text with up to `count` fitting emojis at the ends of its sentences, each emoji and place once.
 
     A text where none is in place comes back unchanged, and so do the emojis that it has. No emoji goes into code.
     """
     picks: list[Suggestion] = []
     taken: set[int] = set()
-    candidates = suggest_emojis(text, prompt, count * 4)
+    candidates = suggest_emojis(text, prompt, count * 4, among=among)
     last = max((pick.position for pick in candidates), default=0)
     for pick in candidates:
         if len(picks) == count:
