@@ -58,7 +58,7 @@ def slowly(request: dict[str, Any], number: int) -> Any:
 
 @pytest.mark.parametrize(
     ("seed", "stop"),
-    enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    list(enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])),
 )
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes_and_pays_once(
     commands: ForkedCommands, undisturbed: dict[str, bytes], tmp_path: Path, seed: int, stop: signal.Signals

@@ -49,7 +49,7 @@ def came_to(running: Running, out: Path, step: int) -> bool:
 
 @pytest.mark.parametrize(
     ("seed", "stop"),
-    enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    list(enumerate([signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])),
 )
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_adapter_and_log(
     commands: ForkedCommands, model: Path, undisturbed: Path, tmp_path: Path, seed: int, stop: signal.Signals
