@@ -318,3 +318,12 @@ def test_model_and_adapter_confused_say_so(adapter_folder: Path, model_folder: P
     file.write_bytes(b"")
     with pytest.raises(InputError, match="is a file; name the folder"):
         attach_adapter(base, file)
+
+
+@pytest.mark.network
+def test_a_model_of_the_hub_is_fetched_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    tokenizer, model = load_tokenizer(name), load_model(name, device="cpu", dtype="float32")
+    (reply,) = generate_replies(model, tokenizer, [user_message("hi")], Sampling(max_new_tokens=4), seed=0)
+    assert reply.tokens > 0

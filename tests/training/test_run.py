@@ -10,6 +10,8 @@ import pytest
 from orpo.command.errors import ModelError, SettingsError, TrainingError
 from orpo.command.output_folder import UNFINISHED_NAME
 from orpo.command.paths import newest_adapter
+from orpo.records.messages import user_message
+from orpo.records.replies import Sampling
 from orpo.scoring import get_scorer
 from orpo.training.run import TrainingResult, train
 from orpo.training.settings import TrainSettings
@@ -80,12 +82,19 @@ def test_a_run_leaves_adapter_tokenizer_card_record_and_checkpoints(finished: tu
 
 def test_the_adapter_answers_through_the_loader_of_inference(finished: tuple[TrainingResult, Path]) -> None:
     from orpo.chat_model.adapters import load_with_adapter
+    from orpo.chat_model.chat_template import encode_prompt, encode_text
     from orpo.chat_model.generation import generate_replies
-    from orpo.records.replies import Sampling
+    from orpo.chat_model.log_probs import completion_log_probs
 
     model, tokenizer = load_with_adapter(None, finished[0].folder, device="cpu", dtype="float32")
-    sampling = Sampling(max_new_tokens=3)
-    assert len(generate_replies(model, tokenizer, [[{"role": "user", "content": "Hi"}]], sampling, seed=0)) == 1
+    sampling, asked = Sampling(max_new_tokens=3), [user_message("Question 1?")]
+    (reply,) = generate_replies(model, tokenizer, asked, sampling, seed=0)
+    assert 1 <= reply.tokens <= 3
+    prompt, answer = encode_prompt(tokenizer, asked[0]), encode_text(tokenizer, "Answer 1 🎉")
+    ((tuned, _),) = completion_log_probs(model, [prompt], [answer])
+    with model.disable_adapter():
+        ((base, _),) = completion_log_probs(model, [prompt], [answer])
+    assert tuned > base, "a chosen reply is likelier than before the training"
 
 
 def test_tensorboard_holds_losses_rewards_emoji_rate_and_replies(finished: tuple[TrainingResult, Path]) -> None:
@@ -301,3 +310,15 @@ def test_the_rate_and_the_verdict_are_kept_and_few_pairs_are_told(
     card = (result.folder / "README.md").read_text(encoding="utf-8")
     assert "DPO (Rafailov" in card and result.verdict[1:] in card
     assert "pairs to train on; under 200" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("trainer", ["fast", "trl"])
+def test_a_run_on_a_gpu_learns_in_bfloat16(
+    trainer: str, tiny_model_folder: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    changes = {"trainer": trainer, "device": "cuda", "dtype": "bfloat16"}
+    result = train(make_settings(tiny_model_folder, pairs_file, tmp_path / "out", **changes))
+    record = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
+    assert record["device"].startswith("cuda") and record["peak_gpu_memory_mb"] > 0
+    assert result.metrics["loss"]["last"] < result.metrics["loss"]["first"]

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from orpo.records.pairs import PreferencePair
+from orpo.training.tokenization import tokenize_pairs
 from orpo.training.watching.reward import ReferenceModel, advantages, log_ratios, rewards
+from tests.training.small_models import settings_from
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,30 @@ def test_the_reference_is_measured_once_whatever_the_adapter_does(tuned: Any) ->
         assert both[1] == found[0] and both[0] != found[0] and len(passes) == 1
     finally:
         handle.remove()
+
+
+def test_the_losss_beta_is_not_the_rewards(tiny_model_folder: Path, rows: list[PreferencePair]) -> None:
+    """ORPO's lambda served as R(y)'s weight of the score too: two quantities under one flag.
+
+    A fresh adapter has log(pi / pi_ref) = 0, so R is the reward's own beta times the advantage, whatever the loss's is.
+    """
+    from orpo.chat_model.loading import load_model, load_tokenizer
+    from orpo.training.adapter import add_adapter
+    from orpo.training.watching import State
+    from orpo.training.watching.guards import StopRequest
+    from orpo.training.watching.reply_probe import ReplyProbe
+    from orpo.training.watching.tensorboard import TensorBoardMonitor
+
+    tokenizer = load_tokenizer(str(tiny_model_folder))
+    pairs = tokenize_pairs(rows[:2], tokenizer, 256).pairs
+
+    def reward_of_chosen(**changes: float) -> float:
+        settings = settings_from(model=str(tiny_model_folder), device="cpu", max_new_tokens=2, **changes)
+        model = add_adapter(load_model(str(tiny_model_folder), device="cpu", dtype="float32"), settings)
+        state = State()
+        ReplyProbe(TensorBoardMonitor(Path()), tokenizer, [], pairs, settings, StopRequest()).measure(model, state)
+        return state.log_history[-1]["reward/chosen"]
+
+    usual = reward_of_chosen(beta=0.1)
+    assert usual != 0 and reward_of_chosen(beta=5.0) == pytest.approx(usual, rel=1e-4)
+    assert reward_of_chosen(beta=0.1, reward_beta=0.2) == pytest.approx(2 * usual, rel=1e-4)
