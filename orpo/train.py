@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     """Train, and print a table of what came out and where it is."""
     settings = parse_settings(TrainSettings, argv, prog="train.py", description=__doc__)
 
-    from orpo.training.checks import check_and_read
+    from orpo.training.data import check_and_read
 
     pairs = check_and_read(settings)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from huggingface_hub import ModelCard, ModelCardData
 
 from orpo.command.markdown import table
+from orpo.command.output_folder import write_whole
 from orpo.training.adapter import base_model_name
 from orpo.training.learning_rate import LearningRate
 from orpo.training.settings import TrainSettings
@@ -121,7 +122,7 @@ def write_model_card(
         table=table(("measured", "first", "last"), summary_rows(metrics)),
         folder=folder.name,
     )
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
+    write_whole(folder / "README.md", str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")))
 
 
 def _method_line(settings: TrainSettings) -> str:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 from orpo.command.display import console_err
 from orpo.command.errors import InputError
+from orpo.command.output_folder import check_output_folder, check_resumable
 from orpo.command.paths import default_data_folder
+from orpo.command.ranks import is_main_process
 from orpo.command.run_record import fingerprint_rows
 from orpo.records.columns import PairColumns
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, read_prompts
 from orpo.records.read_pairs import read_pairs
 from orpo.training.settings import TrainSettings
-from orpo.training.tokenization import TokenizedPair, TokenizedPairs, tokenize_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from orpo.training.tokenization import TokenizedPair, TokenizedPairs
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,20 @@ class TrainingData:
     """What a run trains on and is measured with."""
 
     pairs: list[PreferencePair]
-    tokenized: TokenizedPairs
-    train: list[TokenizedPair]
-    evaluation: list[TokenizedPair]
+    tokenized: "TokenizedPairs"
+    train: "list[TokenizedPair]"
+    evaluation: "list[TokenizedPair]"
     fingerprint: str
+
+
+def check_and_read(settings: TrainSettings) -> list[PreferencePair]:
+    """Return the pairs to train on; what can be found wrong without torch is told before it is imported."""
+    if not settings.estimate and is_main_process():
+        if settings.resume:
+            check_resumable(settings.run_folder)
+        else:
+            check_output_folder(settings.run_folder, overwrite=settings.overwrite)
+    return read_checked_pairs(settings)
 
 
 def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
@@ -58,6 +71,8 @@ def prepare_data(
     pairs: list[PreferencePair], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
     """Tokenize the pairs and split them into training and evaluation."""
+    from orpo.training.tokenization import tokenize_pairs
+
     tokenized = tokenize_pairs(
         pairs,
         tokenizer,
@@ -73,8 +88,8 @@ def prepare_data(
 
 
 def split_by_prompt(
-    pairs: Sequence[TokenizedPair], keys: Sequence[str], share: float, seed: int
-) -> tuple[list[TokenizedPair], list[TokenizedPair]]:
+    pairs: "Sequence[TokenizedPair]", keys: Sequence[str], share: float, seed: int
+) -> "tuple[list[TokenizedPair], list[TokenizedPair]]":
     """Split into training and evaluation so that no prompt is in both; with one prompt there is no evaluation."""
     prompts = list(dict.fromkeys(keys))
     random.Random(seed).shuffle(prompts)

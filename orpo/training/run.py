@@ -23,8 +23,7 @@ from orpo.records.pairs import Messages, PreferencePair
 from orpo.training.adapter import add_adapter, check_fit, continue_adapter, make_room, save_adapter, starting_model
 from orpo.training.card import median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
-from orpo.training.checks import check_and_read
-from orpo.training.data import TrainingData, held_out_conversations, prepare_data
+from orpo.training.data import TrainingData, check_and_read, held_out_conversations, prepare_data
 from orpo.training.fast.memory import MemoryEstimate
 from orpo.training.learning_rate import FEW_PAIRS, LearningRate, peak_learning_rate
 from orpo.training.settings import TrainSettings
