@@ -17,8 +17,7 @@ def project_folder() -> Path:
     """
     if home := os.environ.get("ORPO_HOME"):
         return Path(home).expanduser().resolve()
-    checkout = _PACKAGE_FOLDER.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return checkout_folder() or Path.cwd()
 
 
 def checkout_folder() -> Path | None:

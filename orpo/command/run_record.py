@@ -36,7 +36,7 @@ class RunRecord:
         facts: Anything else worth keeping: counts, the model's name, reasons for dropped rows.
         device: Where the run computed, for example `cpu` or `cuda:0`.
         seed: The run's seed; taken from the settings where they have one.
-        data_fingerprint: What `fingerprint_file` or `fingerprint_rows` says of the data.
+        data_fingerprint: What `fingerprint_rows` says of the data.
     """
 
     def __init__(self, command: str, settings: object) -> None:
@@ -100,12 +100,6 @@ def read_run_record(folder: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise InputError(f"{file} is not a run record")
     return content
-
-
-def fingerprint_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint_rows(rows: Iterable[Mapping[str, object]]) -> str:

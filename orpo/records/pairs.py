@@ -70,12 +70,6 @@ class PreferencePair:
         return self.rejected[-1]["content"]
 
     @property
-    def margin(self) -> float:
-        """How much better the chosen reply scored; 0 where one of them has no score."""
-        margin = self.chosen_score - self.rejected_score
-        return 0.0 if math.isnan(margin) else margin
-
-    @property
     def where(self) -> str:
         """How an error names the pair: `pairs.jsonl line 3`."""
         return f"{self.file} {self.unit} {self.row}".strip()

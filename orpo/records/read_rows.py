@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from orpo.command.errors import InputError
 from orpo.records.data_folders import choose_files
 from orpo.records.file_formats import ReadRow, is_data_file, read_file, table_rows
-from orpo.records.rows import BadRow, Row, column_names
+from orpo.records.rows import BadRow, Row
 
 if TYPE_CHECKING:
     import datasets
@@ -39,7 +39,7 @@ class Rows:
 
     def columns(self) -> list[str]:
         """Return the names of all columns that any row has, in order of appearance."""
-        return column_names(self.rows)
+        return list(dict.fromkeys(name for row in self.rows for name in row.columns))
 
 
 def read_rows(sources: str | Sequence[str], *, setting: str, config: str | None = None, split: str = "train") -> Rows:

@@ -1,6 +1,6 @@
 """Rows as a user brought them, each with the place where its owner finds it, and what to do with those that are bad."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -67,11 +67,6 @@ class RowProblem(Exception):
     def at(self, place: Place) -> BadRow:
         """Return the problem with its place."""
         return BadRow(place, self.what, self.remedy)
-
-
-def column_names(rows: Iterable[Row]) -> list[str]:
-    """Return the names of all columns that any row has, in order of appearance."""
-    return list(dict.fromkeys(name for row in rows for name in row.columns))
 
 
 def raise_for_bad_rows(bad: Sequence[BadRow], source: str, setting: str) -> None:

@@ -56,13 +56,6 @@ class Objective:
             self.method, 0.0
         )
 
-    @property
-    def logged(self) -> tuple[str, ...]:
-        """The names of what is logged of each pair."""
-        if self.method == "sft":
-            return ("logps/chosen",)
-        return (*_OF_PAIRS, "log_odds_chosen", "log_odds_ratio") if self.method == "orpo" else _OF_PAIRS
-
     def group_of(self, pair: TokenizedPair) -> ReplyGroup:
         """Return the replies that the method looks at."""
         replies = (pair.chosen_ids,) if self.method == "sft" else (pair.chosen_ids, pair.rejected_ids)

@@ -14,7 +14,6 @@ from orpo.command.errors import InputError
 from orpo.command.run_record import (
     RunRecord,
     as_json_value,
-    fingerprint_file,
     fingerprint_rows,
     git_state,
     read_run_record,
@@ -82,12 +81,6 @@ def test_a_rows_fingerprint_depends_on_values_and_order_alone() -> None:
     assert fingerprint_rows(rows) != fingerprint_rows(rows[::-1])
     assert fingerprint_rows(rows) != fingerprint_rows([rows[0], {"prompt": "Bye", "score": 0.5}])
     assert fingerprint_rows([{"text": "\ud83d"}])  # a lone surrogate is no reason to fail
-
-
-def test_a_files_fingerprint_is_its_sha256(tmp_path: Path) -> None:
-    file = tmp_path / "empty"
-    file.touch()
-    assert fingerprint_file(file) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def test_numbers_of_array_libraries_become_plain_numbers() -> None:

@@ -49,7 +49,7 @@ def test_where_an_emoji_is_in_place_a_pair_is_of_the_drawn_kind_and_differs_in_e
     assert isinstance(made, PreferencePair)
     assert (made.kind, made.chosen_text) == (kind, GOOD)
     assert strip_emojis(made.rejected_text).replace(" ", "") == PLAIN.replace(" ", "")
-    assert made.margin >= 0.1 and made.rejected_reasons
+    assert made.chosen_score - made.rejected_score >= 0.1 and made.rejected_reasons
     counts = {"presence": count_emojis(made.rejected_text) == 0, "excess": count_emojis(made.rejected_text) >= 2}
     assert counts.get(kind, count_emojis(made.rejected_text) == 1)
     assert maker(kind).make(written(Prompt("p", MESSAGE), GOOD, PLAIN)) == made, "the same again"
@@ -161,7 +161,11 @@ def test_where_obedience_is_drawn_a_wish_decides_between_the_two_replies() -> No
     made = [maker("obedience").make(written(Prompt(f"p{n}", MESSAGE), GOOD, PLAIN)) for n in range(60)]
     bans = asked = 0
     for number, pair in enumerate(made):
-        assert isinstance(pair, PreferencePair) and pair.kind == "obedience" and pair.margin >= 0.1
+        assert (
+            isinstance(pair, PreferencePair)
+            and pair.kind == "obedience"
+            and pair.chosen_score - pair.rejected_score >= 0.1
+        )
         assert {pair.chosen_text, pair.rejected_text} == {GOOD, PLAIN}
         prompt = with_wish(Prompt(f"p{number}", MESSAGE), 0)
         assert pair.prompt == prompt.conversation() != user_message(MESSAGE)

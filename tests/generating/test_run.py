@@ -114,7 +114,7 @@ def test_a_tuned_model_learns_from_its_best_and_worst_replies(
     )
     assert result.metrics["sides"].keys() == {"chosen", "rejected", "best of the tuned model", "its worst"}
     assert pairs and all(pair.chosen_model == pair.rejected_model == "adapter" for pair in pairs)
-    assert all(pair.margin >= 0.1 and pair.kind for pair in pairs)
+    assert all(pair.chosen_score - pair.rejected_score >= 0.1 and pair.kind for pair in pairs)
 
 
 def test_a_small_local_model_is_shown_examples_and_another_number_format_is_another_writer(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from orpo.training.fast import trainer as fast_trainer
-from orpo.training.methods import METHOD_NAMES
+from orpo.training.methods import METHODS
 from orpo.training.trainer_arguments import TrainerParts
 from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import (
@@ -201,7 +201,7 @@ def test_sft_is_the_mean_over_the_tokens_of_chosen_replies(tmp_path: Path) -> No
     assert largest_relative_difference(gradients(model), gradients(twin)) <= 1e-4
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_cut_of_a_step_changes_nothing(method: str, tmp_path: Path) -> None:
     """One row against a row for each pair: the same loss and gradients, references and KTO's mean included."""
     model = with_lora(make_shape("llama_untied"))
@@ -211,7 +211,7 @@ def test_the_cut_of_a_step_changes_nothing(method: str, tmp_path: Path) -> None:
     assert largest_relative_difference(gradients(model), gradients(whole)) <= 1e-4
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_run_learns_the_pairs_by_heart(method: str, tmp_path: Path) -> None:
     """Sixty steps on five pairs: the loss falls, the chosen reply ends up preferred, the reference stays the base's."""
     model = with_lora(make_shape("llama_untied"))

@@ -105,13 +105,6 @@ class SharedPromptMask:
         zero = torch.zeros((), dtype=torch.long, device=self.device)
         return self.mask_function(zero, zero, queries, keys).expand(length - first_query, length)[None, None]
 
-    def dense(self) -> Tensor:
-        """Return the whole row's (T, T) boolean mask; for tests."""
-        sees = token_rule(self.segments, self.mask_function, self.device)
-        index = torch.arange(sum(self.pieces), device=self.device)
-        zero = torch.zeros((), dtype=torch.long, device=self.device)
-        return sees(zero, zero, index[:, None], index[None, :])
-
     @cached_property
     def blocks(self) -> "BlockMask":
         """The row's BlockMask for FlexAttention: blocks without a visible pair are never computed."""

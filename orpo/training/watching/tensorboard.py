@@ -90,14 +90,13 @@ class ThroughputMonitor(TrainerCallback):
 class ProgressMonitor(TrainerCallback):
     """Shows steps and loss on stderr."""
 
-    def __init__(self, stack: ExitStack, description: str = "training") -> None:
+    def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._description = description
         self._advance: Advance | None = None
 
     def on_train_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Open the bar, where a resumed run stands already."""
-        self._advance = self._stack.enter_context(progress_bar(self._description, state.max_steps))
+        self._advance = self._stack.enter_context(progress_bar("training", state.max_steps))
         if state.global_step:
             self._advance(state.global_step)
 

@@ -34,26 +34,33 @@ def rule_by_hand(window: int) -> torch.Tensor:
     )
 
 
+def dense(mask: SharedPromptMask) -> torch.Tensor:
+    """Return the whole row's (T, T) boolean mask."""
+    index, zero = torch.arange(sum(mask.pieces)), torch.zeros((), dtype=torch.long)
+    sees = token_rule(mask.segments, mask.mask_function, mask.device)
+    return sees(zero, zero, index[:, None], index[None, :])
+
+
 @pytest.mark.parametrize("window", [100, 3])
 def test_the_rule_of_a_row_is_the_one_written_out_by_hand(window: int) -> None:
     rule: Any = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
     mask = SharedPromptMask(SEGMENTS, rule, torch.device("cpu"))
-    assert torch.equal(mask.dense(), rule_by_hand(window))
+    assert torch.equal(dense(mask), rule_by_hand(window))
 
 
 @pytest.mark.parametrize("window", [100, 3])
 def test_the_pairwise_masks_are_cut_out_of_the_whole_one(window: int) -> None:
     rule: Any = causal_mask_function if window == 100 else sliding_window_causal_mask_function(window)
     mask = SharedPromptMask(SEGMENTS, rule, torch.device("cpu"))
-    dense, start = mask.dense(), 0
+    whole, start = dense(mask), 0
     for pair, (own, others) in zip(SEGMENTS, mask.group_masks, strict=True):
         length = pair.stem + pair.branches[0]
-        block = dense[start : start + length, start : start + length]
+        block = whole[start : start + length, start : start + length]
         assert torch.equal(block, own[0, 0] if own is not None else torch.ones(length, length).tril().bool())
         assert (own is None) == (window == 100 or length <= window)
         behind = start + length
         for other, size in zip(others, pair.branches[1:], strict=True):
-            rows = dense[behind : behind + size]
+            rows = whole[behind : behind + size]
             seen = torch.cat([rows[:, start : start + pair.stem], rows[:, behind : behind + size]], dim=1)
             assert (other is None) == (size == 0)
             assert other is None or torch.equal(other[0, 0], seen)
