@@ -51,13 +51,7 @@ def load_with_adapter(
 ) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
     """Return (PeftModel, tokenizer): one model in memory, with the adapter on; `disable_adapter()` gives the base.
 
-    Args:
-        model: The base model; None takes the one that the adapter was trained on.
-        adapter: A folder with adapter_config.json and adapter_model.safetensors.
-        device: A torch device, or a name for `resolve_device`.
-        dtype: A torch dtype, or a name for `resolve_reply_dtype`.
-        trust_remote_code: Run Python code that comes with the base model.
-        chat_template: A Jinja file that replaces the tokenizer's own template.
+    Without a model's name it is the one that the adapter was trained on.
     """
     name = adapter_base_name(adapter) if model is None else model
     # The adapter's own copy first: its template is the one that the adapter was trained with.

@@ -46,13 +46,9 @@ def locate_model(model: str) -> str:
 def load_tokenizer(
     model: str, *, trust_remote_code: bool = False, chat_template: Path | None = None, adds_markers: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer, set for left padding, with a chat template.
+    """Return a model's tokenizer, set for left padding, with a chat template: its own, or that of a Jinja file.
 
-    Args:
-        model: The default model's name, a folder, a GGUF file or a Hub id.
-        trust_remote_code: Run Python code that comes with the model.
-        chat_template: A Jinja file that replaces the tokenizer's own template.
-        adds_markers: The caller adds the markers that the tokenizer lacks, so nobody has to be warned of them.
+    `adds_markers` says that the caller adds the markers that it lacks, so nobody has to be warned of them.
     """
     return read_tokenizer(locate_model(model), model, trust_remote_code, chat_template, adds_markers)
 
@@ -131,13 +127,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Return a causal language model in evaluation mode on the device.
 
-    Args:
-        model: The default model's name, a folder, a GGUF file or a Hub id.
-        device: A torch device, or a name for `resolve_device`.
-        dtype: A torch dtype, or a name for `resolve_reply_dtype`.
-        trust_remote_code: Run Python code that comes with the model.
-        attention: The attention implementation, as transformers names it; `auto` is the model's own default.
-        quantize: `4bit` keeps the weights of its linear layers in NF4 (QLoRA, arXiv 2305.14314, section 3).
+    Device and dtype may be names for `resolve_device` and `resolve_reply_dtype`; `attention` is named as transformers
+    does; `quantize="4bit"` keeps the weights of linear layers in NF4 (QLoRA, arXiv 2305.14314, section 3).
     """
     from transformers import AutoModelForCausalLM
 

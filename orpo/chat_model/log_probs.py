@@ -40,11 +40,7 @@ def completion_log_probs(
 ) -> list[tuple[float, int]]:
     """Return (sum of log p(token | what came before), tokens) for each completion, in the order given.
 
-    Args:
-        model: A causal language model, with or without a PEFT adapter; evaluated without dropout and gradients.
-        prompt_ids: Ids before each completion, at least one each.
-        completion_ids: Ids whose log probabilities are summed; an empty completion gives (0.0, 0).
-        batch_size: Rows at once; it changes the speed, not the result.
+    Every prompt has at least one id; an empty completion gives (0.0, 0). Dropout and gradients are off.
     """
     if len(prompt_ids) != len(completion_ids):
         raise ValueError(f"{len(prompt_ids)} prompts and {len(completion_ids)} completions")

@@ -57,14 +57,7 @@ def is_offline() -> bool:
 
 
 def loading_error(what: str, model: str, problem: Exception, *, source: str = "") -> ModelError:
-    """Say in one line what could not be loaded, from where, and what to do.
-
-    Args:
-        what: What was loaded: a model or a tokenizer.
-        model: Its name as the user gave it.
-        problem: What was raised.
-        source: The folder that the name stands for, if it is one.
-    """
+    """Say in one line what could not be loaded (a model, a tokenizer), from where, and what to do."""
     names = {type(link).__name__ for link in _causes(problem)}
     reason = one_line(problem)
     folder = Path(source or model).expanduser()

@@ -30,9 +30,7 @@ _held: Final[dict[Path, _Held]] = {}
 def lock_folder(target: Path, shown: Path) -> None:
     """Keep a folder for this process until `unlock_folder` or the end of the process; calling it again is harmless.
 
-    Args:
-        target: The folder, resolved; it need not exist.
-        shown: Its path as the user wrote it.
+    It need not exist; `shown` is its path as the user wrote it.
     """
     file = _lock_file(target)
     if _is_ours(file):

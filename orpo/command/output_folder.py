@@ -72,9 +72,7 @@ def write_whole(file: Path, text: str) -> None:
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an exception.
 
-    Args:
-        path: The folder to make.
-        overwrite: Replace an earlier result of ours (a folder with a run.json).
+    `overwrite` replaces an earlier result of ours (a folder with a run.json).
     """
     with _writing(check_output_folder(path, overwrite=overwrite)) as target:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
@@ -96,11 +94,7 @@ def growing_folder(
     Until the block ends the folder holds `unfinished.json`, and an earlier result that it replaces waits beside it.
     After an exception a folder that can be resumed stays; any other goes, and the earlier result returns.
 
-    Args:
-        path: The folder.
-        overwrite: Replace an earlier result of ours.
-        resume: Go on with an unfinished run.
-        can_resume: Tells whether a folder holds enough to go on from; without it, whether it holds any checkpoint.
+    `can_resume` tells whether a folder holds enough to go on from; without it any checkpoint is enough.
     """
     with _writing(check_resumable(path) if resume else check_output_folder(path, overwrite=overwrite)) as target:
         waiting = target.parent / f".{target.name}.old"

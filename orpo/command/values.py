@@ -50,10 +50,7 @@ def describe_type(declared: object, choices: tuple[str, ...] = ()) -> ValueType:
 def convert_value(value: object, wanted: ValueType, origin: str) -> object:
     """Convert one value; `origin` (a flag, or a recipe key with its file) opens the error message.
 
-    Args:
-        value: Text, a list of texts, None for a recipe's null, or a truth value that a flag has made already.
-        wanted: What it is to become.
-        origin: Where it stands.
+    It is text, a list of texts, None for a recipe's null, or a truth value that a flag has made already.
     """
     if wanted.optional and (value is None or (wanted.item is not str and value == "none")):
         return None

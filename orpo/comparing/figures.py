@@ -111,14 +111,7 @@ class Figures:
 
 
 def figures_of(side: Side, held_out: HeldOut, base: Side | None = None, compared: Figures | None = None) -> Figures:
-    """Return a side's figures.
-
-    Args:
-        side: The side.
-        held_out: What was asked.
-        base: The first side, whose words the replies are compared with; None for the first side itself.
-        compared: The first side's figures.
-    """
+    """Return a side's figures, compared with the first side's words and figures where it is not itself the first."""
     tallies = _reply_tallies(side, held_out) | _other_tallies(side, held_out)
     if base is not None:
         tallies["likeness"] = tally(_per_prompt(side, base))

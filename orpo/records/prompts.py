@@ -17,8 +17,8 @@ from orpo.records.columns import (
 )
 from orpo.records.messages import last_message, user_message
 from orpo.records.read_messages import whole_text
-from orpo.records.read_rows import Rows, read_rows
-from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
+from orpo.records.read_rows import read_rows
+from orpo.records.rows import BadRow, BadRowsPolicy, Row, raise_for_bad_rows, tell_bad_rows
 
 EMBEDDED: Final = "embedded"
 HELD_OUT: Final = "held_out"
@@ -120,7 +120,8 @@ def read_prompts(
         return _choose(embedded_prompts(), limit, for_training)
     rows = read_rows(sources, setting=setting, config=config, split=split)
     names = find_prompt_columns(rows, column, setting)
-    found, bad = _read_all(rows, names)
+    ids: set[str] = set()
+    found, bad = rows.read_each(lambda row: _read_prompt(row, names, ids))
     if bad_rows == "raise":
         raise_for_bad_rows(bad, rows.source, setting)
     chosen = _choose(found, limit, for_training)
@@ -150,18 +151,6 @@ def _choose(prompts: Sequence[Prompt], limit: int | None, for_training: bool) ->
             chosen.prompts.append(prompt)
         seen.add(said)
     return chosen
-
-
-def _read_all(rows: Rows, names: ColumnsFound) -> tuple[list[Prompt], list[BadRow]]:
-    prompts: list[Prompt] = []
-    bad = list(rows.bad)
-    ids: set[str] = set()
-    for row in rows.rows:
-        try:
-            prompts.append(_read_prompt(row, names, ids))
-        except RowProblem as problem:
-            bad.append(problem.at(row.place))
-    return prompts, bad
 
 
 def _read_prompt(row: Row, names: ColumnsFound, ids: set[str]) -> Prompt:

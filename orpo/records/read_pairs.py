@@ -72,7 +72,7 @@ def read_pairs(
     """
     rows = read_rows(sources, setting=setting, config=config, split=split)
     names = find_pair_columns(rows, columns, setting)
-    pairs, bad = _read_all(rows, names, limit)
+    pairs, bad = rows.read_each(lambda row: _read_pair(row, names), limit)
     if bad_rows == "raise":
         raise_for_bad_rows(bad, rows.source, setting)
     elif not pairs:
@@ -83,19 +83,6 @@ def read_pairs(
             f"{rows.source}: not read: {listed(unread)}; if the model should see what they say, join it to the prompt"
         )
     return ReadPairs(pairs, bad, warnings)
-
-
-def _read_all(rows: Rows, names: ColumnsFound, limit: int | None) -> tuple[list[PreferencePair], list[BadRow]]:
-    pairs: list[PreferencePair] = []
-    bad = list(rows.bad)
-    for row in rows.rows:
-        if limit is not None and len(pairs) >= limit:
-            break
-        try:
-            pairs.append(_read_pair(row, names))
-        except RowProblem as problem:
-            bad.append(problem.at(row.place))
-    return pairs, bad
 
 
 def _tell_left_out(bad: Sequence[BadRow], rows: Rows) -> str:

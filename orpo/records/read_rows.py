@@ -2,18 +2,20 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from orpo.command.errors import InputError
 from orpo.records.data_folders import choose_files
 from orpo.records.file_formats import ReadRow, is_data_file, read_file, table_rows
-from orpo.records.rows import BadRow, Row
+from orpo.records.rows import BadRow, Row, RowProblem
 
 if TYPE_CHECKING:
     import datasets
+
+Item = TypeVar("Item")
 
 PAIRS_FILE: Final = "pairs.jsonl"
 DATASET_FOLDER: Final = "dataset"
@@ -36,6 +38,19 @@ class Rows:
     source: str
     rows: list[Row] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
+
+    def read_each(self, read: Callable[[Row], Item], limit: int | None = None) -> tuple[list[Item], list[BadRow]]:
+        """Return what `read` makes of the rows, up to the limit, and those that are bad, also by its RowProblem."""
+        items: list[Item] = []
+        bad = list(self.bad)
+        for row in self.rows:
+            if limit is not None and len(items) >= limit:
+                break
+            try:
+                items.append(read(row))
+            except RowProblem as problem:
+                bad.append(problem.at(row.place))
+        return items, bad
 
     def columns(self) -> list[str]:
         """Return the names of all columns that any row has, in order of appearance."""

@@ -151,12 +151,7 @@ def save_adapter(
 ) -> None:
     """Write adapter, tokenizer and chat template; the base model is named so that another machine finds it.
 
-    Args:
-        model: A PEFT model.
-        tokenizer: Its tokenizer.
-        folder: Where to.
-        settings: The run's settings.
-        weights: The model's whole state, where its own tensors are only this process's share of it.
+    `weights` is the model's whole state, where its own tensors are only this process's share of it.
     """
     model.save_pretrained(str(folder), state_dict=weights)
     tokenizer.save_pretrained(str(folder))

@@ -73,9 +73,7 @@ class TrainingResult:
 def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> TrainingResult:
     """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded.
 
-    Args:
-        settings: The run's settings.
-        pairs: What `check_and_read` returned for them, where it was called already.
+    The pairs are what `check_and_read` returned for the settings, where it was called already.
     """
     record = RunRecord("train", settings)
     folder = settings.run_folder

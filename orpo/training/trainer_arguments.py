@@ -54,10 +54,7 @@ def trainer_arguments(
 ) -> _Arguments:
     """Return TrainingArguments, or those of a class derived from it, as the settings say.
 
-    Args:
-        kind: The class.
-        parts: What the trainer is built of.
-        batches_are_steps: Whether one batch holds a whole step: then accumulation is another word for a larger batch.
+    Where one batch holds a whole step, accumulation is another word for a larger batch.
     """
     settings, optimiser, watch = parts.settings, parts.settings.optimiser, parts.settings.watch
     total = _count_steps(settings, len(parts.train))

@@ -52,10 +52,8 @@ def fp32_products(device: torch.device, dtype: torch.dtype = torch.float32) -> I
 def fold(model: nn.Module, products: torch.dtype = torch.float32) -> int:
     """Let the plain LoRA layers of a PEFT model compute in the folded way; return how many there are.
 
-    Args:
-        model: A PEFT model.
-        products: bfloat16 moves the frozen weights of an fp32 model's linear layers into it; the output head keeps its
-            own, which the embeddings share, and rounds them for each product (`compute_head_in`).
+    `products=torch.bfloat16` moves the frozen weights of an fp32 model's linear layers into it; the output head keeps
+    its own, which the embeddings share, and rounds them for each product (`compute_head_in`).
     """
     from peft.tuners.lora import Linear as LoraLinear
 

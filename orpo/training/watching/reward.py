@@ -65,16 +65,9 @@ def rewards(
     beta: float,
     batch_size: int,
 ) -> list[list[float]]:
-    """Return R of every reply.
+    """Return R of every reply: for each prompt those of its replies, which end with their end token.
 
-    Args:
-        model: A PEFT model with its adapter on.
-        prompt_ids: One prompt for each group of replies.
-        replies: For each prompt the ids of several replies, each with its end token.
-        scores: For each prompt the scores of these replies.
-        reference: What was measured with the adapter off so far.
-        beta: The weight of the advantage.
-        batch_size: How many replies go through the model at once.
+    `reference` is what was measured with the adapter off so far, `beta` the weight of the advantage.
     """
     prompts = [prompt for prompt, group in zip(prompt_ids, replies, strict=True) for _ in group]
     completions = [ids for group in replies for ids in group]
