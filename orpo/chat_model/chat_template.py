@@ -25,7 +25,7 @@ PLAIN_TEMPLATE: Final = (
 )
 """The plain text form for pretrained models that know no chat and understand examples; a reply is one line."""
 
-_PROBE: Final = "sentinel of the reply"
+_SENTINEL: Final = "sentinel of the reply"
 _THOUGHT_END: Final = "</think>"  # templates leave the thoughts of earlier turns out, as they should
 
 _known_markers: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, frozenset[str]]]" = WeakKeyDictionary()
@@ -112,7 +112,7 @@ def turn_markers(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     template = tokenizer.chat_template
     known = _known_markers.get(tokenizer)
     if known is None or known[0] != template:
-        conversation = [*user_message("Hello"), {"role": "assistant", "content": _PROBE}, *user_message("Hello")]
+        conversation = [*user_message("Hello"), {"role": "assistant", "content": _SENTINEL}, *user_message("Hello")]
         written = _apply(tokenizer, conversation, opens_reply=True)
         known = template, frozenset(token for token in special_texts(tokenizer) if token in written)
         _known_markers[tokenizer] = known
@@ -124,7 +124,7 @@ def missing_markers(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
     The model sees them as ordinary characters then, has to learn to write them out, and shows them in its replies.
     """
-    conversation = [*user_message("Hello"), {"role": "assistant", "content": _PROBE}]
+    conversation = [*user_message("Hello"), {"role": "assistant", "content": _SENTINEL}]
     written = _apply(tokenizer, conversation, opens_reply=False)
     found = dict.fromkeys(re.findall(r"<\|[^|<>\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]", written))
     bracketed = "[INST]"  # plain text in the first Mistral and Llama 2 models, as they were trained
@@ -136,9 +136,9 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
     It is what a trained reply ends with, and need not be the tokenizer's EOS: base models often name another one.
     """
-    conversation = [*user_message("Hello"), {"role": "assistant", "content": _PROBE}]
+    conversation = [*user_message("Hello"), {"role": "assistant", "content": _SENTINEL}]
     rendered = _apply(tokenizer, conversation, opens_reply=False)
-    _, found, after = rendered.rpartition(_PROBE)
+    _, found, after = rendered.rpartition(_SENTINEL)
     after = after.lstrip()
     if not found or not after:
         return None
@@ -182,7 +182,7 @@ def _open(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tu
         if way is None:
             continue
         try:
-            answered = _apply(tokenizer, [*way, {"role": "assistant", "content": _PROBE}], opens_reply=False)
+            answered = _apply(tokenizer, [*way, {"role": "assistant", "content": _SENTINEL}], opens_reply=False)
         except ModelError:
             continue
         if answered.startswith(written):
@@ -190,7 +190,7 @@ def _open(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tu
         whole = whole or answered
     if not whole:  # a template may refuse a reply where there is nothing to answer
         return said, written
-    common = _common_beginning(written, whole.partition(_PROBE)[0])
+    common = _common_beginning(written, whole.partition(_SENTINEL)[0])
     if _lost(said, common):
         raise ModelError(_difference(written, whole))
     return said, common

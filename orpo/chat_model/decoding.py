@@ -52,7 +52,7 @@ class _Loop:
         self._most = picker.sampling.max_new_tokens
         self._apart = examples >= _SHORTEST_APART
         common = examples if self._apart else common_beginning(prompts)
-        is_worth_it = self._apart or (common >= _SHORTEST_BEGINNING and len(prompts) > 1)
+        is_worth_it = self._apart or common >= _SHORTEST_BEGINNING
         self._beginning = list(prompts[0][:common]) if is_worth_it else []
         self._rests = [prompt[len(self._beginning) :] for prompt in prompts]
         self._waiting = deque(sorted(range(len(prompts)), key=lambda row: len(prompts[row])))
@@ -111,14 +111,10 @@ class _Loop:
         self._rows = [self._rows[slot] for slot in kept]
 
 
-def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
-    """Return how many ids all prompts begin with; every prompt keeps one of its own."""
-    if not prompts:
+def common_beginning(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many ids all rows begin with, leaving at least one of each; 0 for a row by itself."""
+    if len(rows) < 2:
         return 0
-    ordered = sorted(map(list, prompts))
-    first, last = ordered[0], ordered[-1]  # in the order of their ids, so these two share what all share
-    most = min(map(len, prompts)) - 1
-    count = 0
-    while count < most and first[count] == last[count]:
-        count += 1
-    return count
+    # In the order of their ids the first and the last share what all share.
+    first, last, most = min(map(list, rows)), max(map(list, rows)), min(map(len, rows)) - 1
+    return next((place for place in range(most) if first[place] != last[place]), most)

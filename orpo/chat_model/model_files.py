@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
-from orpo.command.errors import ModelError
+from orpo.command.errors import ModelError, causes_of
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 
@@ -58,7 +58,7 @@ def is_offline() -> bool:
 
 def loading_error(what: str, model: str, problem: Exception, *, source: str = "") -> ModelError:
     """Say in one line what could not be loaded (a model, a tokenizer), from where, and what to do."""
-    names = {type(link).__name__ for link in _causes(problem)}
+    names = {type(link).__name__ for link in causes_of(problem)}
     reason = one_line(problem)
     folder = Path(source or model).expanduser()
     if "trust_remote_code" in reason or _has_own_code(folder):
@@ -95,12 +95,3 @@ def _has_own_code(folder: Path) -> bool:
 
 def _problem(model: str, text: str) -> ModelError:
     return ModelError(f"{model}: {text}", setting="model")
-
-
-def _causes(problem: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    link: BaseException | None = problem
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    return chain

@@ -60,6 +60,16 @@ class OrpoError(Exception):
         return with_flags(f"{as_flag(self.setting)} {self.args[0]}" if self.setting else str(self))
 
 
+def causes_of(problem: BaseException) -> list[BaseException]:
+    """Return an exception and what it came of, one after the other, without what was raised `from None`."""
+    chain: list[BaseException] = []
+    link: BaseException | None = problem
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return chain
+
+
 @contextmanager
 def setting_named(name: str, *, instead_of: str) -> Iterator[None]:
     """Name another setting in errors of the block, where a command gives it a name of its own (`emoji_model`)."""

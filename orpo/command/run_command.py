@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from orpo.command.errors import OrpoError, with_flags
+from orpo.command.errors import OrpoError, causes_of, with_flags
 from orpo.command.locks import unlock_folders
 from orpo.command.safe_text import mask_text, printable
 from orpo.command.signals import (
@@ -186,7 +186,7 @@ def _say_stopped(stop: KeyboardInterrupt) -> int:
 
 def describe_failure(problem: BaseException) -> str | None:
     """Return a line for failures of the system (disk, permission, port, memory), or None for any other exception."""
-    for link in _causes(problem):
+    for link in causes_of(problem):
         if isinstance(link, OSError) and link.errno in _REMEDIES:
             name = f"{link.filename}: " if link.filename else ""
             return f"{name}{_REMEDIES[link.errno]}"
@@ -197,15 +197,6 @@ def describe_failure(problem: BaseException) -> str | None:
         if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
             return "out of memory; use a smaller batch (train.py: --token-budget), shorter lengths or a smaller model"
     return None
-
-
-def _causes(problem: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    link: BaseException | None = problem
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return chain
 
 
 def _say(line: str, problem: BaseException) -> None:

@@ -311,7 +311,7 @@ def test_replies_can_be_computed_in_another_number_format(random_model: Any, tok
 
 @pytest.mark.parametrize(
     ("prompts", "length"),
-    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2]], 1), ([[1], [1, 2]], 0), ([[5, 1], [6, 1]], 0), ([[1, 2, 3]], 2)],
+    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2]], 1), ([[1], [1, 2]], 0), ([[5, 1], [6, 1]], 0), ([[1, 2, 3]], 0)],
 )
 def test_the_common_beginning_leaves_each_prompt_a_token_of_its_own(prompts: list[list[int]], length: int) -> None:
     assert common_beginning(prompts) == length

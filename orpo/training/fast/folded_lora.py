@@ -26,12 +26,6 @@ _PRECISIONS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
 """What oneDNN calls the numbers that an fp32 product is computed from."""
 
 
-def fast_product_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 on a CPU with instructions for its products (AMX, AVX-512 BF16), else float32."""
-    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
-
-
 @contextmanager
 def fp32_products(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Send fp32 products on a CPU to oneDNN for the block, which is up to twice as fast at them.

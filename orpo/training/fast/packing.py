@@ -20,6 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from orpo.chat_model.decoding import common_beginning
+
 Layout = Literal["shared", "packed", "plain"]
 """How a model takes replies: stems shared; whole sequences packed in a row; one sequence at a time (always works)."""
 
@@ -76,15 +78,6 @@ class PackedReplies:
         """Sum (N,) token log-probabilities into (R,), the replies in the order of the groups."""
         counted = log_probs.index_select(0, self.entry_places)
         return log_probs.new_zeros(len(self.reply_tokens)).index_add(0, self.entry_replies, counted)
-
-
-def common_beginning(replies: Sequence[Sequence[int]]) -> int:
-    """Count the tokens with which all replies begin, leaving at least one of each; 0 for a reply by itself."""
-    if len(replies) < 2:
-        return 0
-    most = min(map(len, replies)) - 1
-    first = replies[0]
-    return next((i for i in range(most) if any(reply[i] != first[i] for reply in replies[1:])), most)
 
 
 def packed_length(group: ReplyGroup, layout: Layout) -> int:

@@ -15,9 +15,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
+from orpo.chat_model.options import multiplies_bfloat16
 from orpo.command.errors import SettingsError
 from orpo.command.ranks import is_model_sharded
-from orpo.training.fast.folded_lora import fast_product_dtype, fold
+from orpo.training.fast.folded_lora import fold
 from orpo.training.fast.memory import MemoryEstimate, estimate_memory, largest_token_budget
 from orpo.training.fast.packed_forward import best_layout, compute_head_in
 from orpo.training.fast.packing import Layout, packed_length, plan_micro_batches
@@ -105,7 +106,7 @@ def prepare_model(model: PeftModel, settings: TrainSettings) -> Layout:
     """Let a PEFT model compute in the fast ways that give its own numbers; return its layout."""
     layout = best_layout(model)
     is_own_choice = settings.compute.dtype == "auto" and compute_dtype(model) == "float32"
-    products = fast_product_dtype(model.device) if is_own_choice else torch.float32
+    products = torch.bfloat16 if is_own_choice and multiplies_bfloat16(model.device) else torch.float32
     fold(model, products)
     compute_head_in(model, products)
     return layout

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from orpo.training.fast.folded_lora import fast_product_dtype, fold
+from orpo.chat_model.options import multiplies_bfloat16
+from orpo.training.fast.folded_lora import fold
 from tests.small_models import make_shape, with_lora
 from tests.training.small_models import copy_of, gradients, largest_relative_difference
 
@@ -99,17 +100,17 @@ def test_what_peft_must_compute_itself_keeps_its_fp32_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "dtype"),
+    ("able", "does"),
     [
-        ({"amx_bf16": True, "avx512_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"avx512_f": True, "amx_bf16": False}, torch.float32),
-        ({"architecture": "aarch64"}, torch.float32),
+        ({"amx_bf16": True, "avx512_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_f": True, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
     ],
 )
 def test_bfloat16_is_taken_only_where_the_processor_has_its_instructions(
-    able: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    able: dict[str, Any], does: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert fast_product_dtype(torch.device("cpu")) == dtype
-    assert fast_product_dtype(torch.device("meta")) == torch.float32
+    assert multiplies_bfloat16(torch.device("cpu")) is does
+    assert not multiplies_bfloat16(torch.device("meta"))

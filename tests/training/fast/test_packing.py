@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orpo.chat_model.decoding import common_beginning
 from orpo.training.fast.packing import (
     ReplyGroup,
-    common_beginning,
     nll_tokens,
     pack_replies,
     packed_length,
