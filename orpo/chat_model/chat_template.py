@@ -201,7 +201,7 @@ def _before_reply(ending: str) -> str:
 
     The channel of a final answer, an empty thought: a model that had to write them itself would show them to its user.
     """
-    return ending.partition(_PROBE)[0].rstrip() if _PROBE in ending else ""
+    return ending.partition(_SENTINEL)[0].rstrip() if _SENTINEL in ending else ""
 
 
 def _say(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[list[Message], str]:
