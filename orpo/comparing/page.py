@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypedDict
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -21,11 +21,19 @@ from orpo.records.replies import Reply
 from orpo.scoring import ScoreReport, count_emojis, find_emojis
 from orpo.scoring.measures import repeats_itself
 
-if TYPE_CHECKING:
-    from orpo.comparing.report import ReportFacts
-
 _TEMPLATE: Final = "page.html.jinja"
 _UNPRINTABLE: Final = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF), "\ufffd")
+
+
+class ReportFacts(TypedDict):
+    """The models, how each side came about, and how each adapter was trained."""
+
+    model: str
+    judge: str | None
+    seeds: list[int]
+    sampling: dict[str, float]
+    sides: dict[str, dict[str, object]]
+    training: dict[str, dict[str, object] | None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class ShownPrompt:
     replies: list[ShownReply]
 
 
-def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: "ReportFacts") -> str:
+def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: ReportFacts) -> str:
     """Return the page's HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -175,7 +183,7 @@ def _shown_reply(side: Side, reply: Reply, report: ScoreReport, colour: str) -> 
     return ShownReply(side.name, colour, mark_emojis(reply.text), f"{report.score:.2f}", "; ".join(facts))
 
 
-def _settings(facts: "ReportFacts") -> list[tuple[str, str]]:
+def _settings(facts: ReportFacts) -> list[tuple[str, str]]:
     """Return what each run was told, as titles with JSON."""
     asked = {"model": facts["model"], "judge": facts["judge"], "seeds": facts["seeds"], "sampling": facts["sampling"]}
     shown = [("This report", asked), *((f"{name}: how it was asked", about) for name, about in facts["sides"].items())]

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 from orpo.chat_model.adapters import adapter_base_name
 from orpo.chat_model.loading import locate_model
@@ -20,7 +20,7 @@ from orpo.comparing.card import update_card
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
 from orpo.comparing.intervals import FEWEST_PROMPTS
 from orpo.comparing.judging import Judgement, judge_sides, judgements_to_write
-from orpo.comparing.page import write_page
+from orpo.comparing.page import ReportFacts, write_page
 from orpo.comparing.run import base_model_name, check_before_loading, collect_held_out, newest_trained_adapter
 from orpo.comparing.settings import ReportSettings
 from orpo.comparing.sides import HeldOut, Side
@@ -33,17 +33,6 @@ from orpo.scoring import contains_emoji
 REPORT_NAME: Final = "report.json"
 PAGE_NAME: Final = "report.html"
 _JUDGED: Final = Sampling(temperature=0.0, max_new_tokens=8)
-
-
-class ReportFacts(TypedDict):
-    """The models, how each side came about, and how each adapter was trained."""
-
-    model: str
-    judge: str | None
-    seeds: list[int]
-    sampling: dict[str, float]
-    sides: dict[str, dict[str, object]]
-    training: dict[str, dict[str, object] | None]
 
 
 @dataclass(frozen=True)

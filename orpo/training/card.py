@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypedDict
 
 from huggingface_hub import ModelCard, ModelCardData
 
@@ -12,9 +12,6 @@ from orpo.training.adapter import base_model_name
 from orpo.training.learning_rate import LearningRate
 from orpo.training.settings import TrainSettings
 from orpo.training.verdict import Metrics
-
-if TYPE_CHECKING:
-    from orpo.training.run import RunCounts
 
 History = Sequence[Mapping[str, float]]
 
@@ -73,6 +70,17 @@ or `PeftModel.from_pretrained` of peft, with the tokenizer and chat template of 
 """
 
 
+class RunCounts(TypedDict):
+    """What a run had and did: pairs, dropped ones by reason, steps."""
+
+    pairs: int
+    train: int
+    evaluation: int
+    dropped: dict[str, int]
+    truncated: int
+    steps: int
+
+
 def run_metrics(history: History) -> Metrics:
     """Return first and last value of everything that was watched."""
     found = {key: [entry[key] for entry in history if key in entry] for key, _ in _ROWS}
@@ -95,7 +103,7 @@ def summary_rows(metrics: Metrics) -> list[list[str]]:
 
 
 def write_model_card(
-    folder: Path, settings: TrainSettings, metrics: Metrics, counts: "RunCounts", rate: LearningRate, verdict: str
+    folder: Path, settings: TrainSettings, metrics: Metrics, counts: RunCounts, rate: LearningRate, verdict: str
 ) -> None:
     """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
     base = base_model_name(settings)

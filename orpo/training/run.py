@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, TypedDict, cast
+from typing import Final, Literal, cast
 
 import torch
 from accelerate import DistributedType
@@ -21,7 +21,7 @@ from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, pr
 from orpo.command.run_record import RunRecord
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.training.adapter import add_adapter, check_fit, continue_adapter, make_room, save_adapter, starting_model
-from orpo.training.card import median_speed, run_metrics, write_model_card
+from orpo.training.card import RunCounts, median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.data import TrainingData, check_and_read, held_out_conversations, prepare_data
 from orpo.training.fast.memory import MemoryEstimate
@@ -36,17 +36,6 @@ from orpo.training.watching.tensorboard import ProgressMonitor, TensorBoardMonit
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
 _SHOWN_ROWS: Final = 20
-
-
-class RunCounts(TypedDict):
-    """What a run had and did: pairs, dropped ones by reason, steps."""
-
-    pairs: int
-    train: int
-    evaluation: int
-    dropped: dict[str, int]
-    truncated: int
-    steps: int
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import pytest
 from orpo.comparing.approaches import Approach
 from orpo.comparing.comparison import Comparison
 from orpo.comparing.judging import judge_sides
-from orpo.comparing.page import mark_emojis, write_page
+from orpo.comparing.page import ReportFacts, mark_emojis, write_page
 from orpo.comparing.plots import draw_plots
-from orpo.comparing.report import ReportFacts
 from tests.comparing.given_sides import reply, side, whole_comparison
 
 WILD = "<script>alert(1)</script> \x1b[2J\x02\ufffe & 👨‍👩‍👧‍👦 " + "x" * 300
