@@ -115,12 +115,8 @@ def _metavar(one: "Setting") -> str:
 
 
 def _help_text(one: "Setting") -> str:
-    from orpo.command.settings import REQUIRED
-
     text, default = one.help, one.default
-    if default is REQUIRED:
-        text += " (required)"
-    elif isinstance(default, bool):
+    if isinstance(default, bool):
         text += f" (default: {'on' if default else 'off'})"
     elif default not in (None, "", []):
         shown = " ".join(map(str, default)) if isinstance(default, list) else default

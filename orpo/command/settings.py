@@ -20,17 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from operator import ge, gt, lt
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Final, TypeVar, get_type_hints
 
-from orpo.command.errors import InputError, SettingsError, know_settings
+from orpo.command.errors import InputError, SettingsError, as_flag, know_settings
 from orpo.command.safe_text import mask_secrets
 from orpo.command.values import ValueType, convert_value, describe_type
 
 Settings = TypeVar("Settings")
 Value = TypeVar("Value")
-
-REQUIRED: Final[Any] = object()
-"""The default of a setting that must be given."""
 
 _KEY: Final = "orpo_setting"
 _TEXT: Final = ValueType(str)
@@ -44,12 +41,11 @@ class Setting:
         key: Its name in a recipe; with hyphens, its flag.
         path: The attributes that lead to it from the settings object.
         group: The title it stands under in the help; empty for the settings without a group.
-        default: The value when nobody gives one, or `REQUIRED`.
+        default: The value when nobody gives one.
     """
 
     help: str = ""
     choices: tuple[str, ...] = ()
-    own_flag: str | None = None
     short: str | None = None
     positional: bool = False
     secret: bool = False
@@ -61,12 +57,12 @@ class Setting:
     path: tuple[str, ...] = ()
     group: str = ""
     type: ValueType = _TEXT
-    default: object = REQUIRED
+    default: object = None
 
     @property
     def flag(self) -> str:
         """Its flag."""
-        return self.own_flag or "--" + self.key.replace("_", "-")
+        return as_flag(self.key)
 
     @property
     def origin(self) -> str:
@@ -102,7 +98,6 @@ def setting(
     help: str,
     *,
     choices: Sequence[str] = (),
-    flag: str | None = None,
     short: str | None = None,
     positional: bool = False,
     secret: bool = False,
@@ -114,10 +109,9 @@ def setting(
     """Declare one field of a settings dataclass.
 
     Args:
-        default: The value when neither flag nor recipe gives one, or `REQUIRED`. A list is copied for each instance.
+        default: The value when neither flag nor recipe gives one. A list is copied for each instance.
         help: What the setting does, in a line; it is the flag's help.
         choices: The values allowed (a `Literal` type says the same).
-        flag: The flag, where it is not the key with hyphens.
         short: A one-letter flag such as `-p`.
         positional: Given without a flag.
         secret: Masked in run records.
@@ -126,11 +120,8 @@ def setting(
         above: What a number must be above.
         below: What a number must be below.
     """
-    about = Setting(help, tuple(choices), flag, short, positional, secret, file_allowed, at_least, above, below)
+    about = Setting(help, tuple(choices), short, positional, secret, file_allowed, at_least, above, below)
     metadata = {_KEY: about}
-    if default is REQUIRED:
-        required: Value = dataclasses.field(metadata=metadata)
-        return required
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -166,9 +157,6 @@ def parse_settings(cls: type[Settings], argv: Sequence[str], *, prog: str, descr
     flags, recipe = parse_flags(known, argv, prog, description)
     values = recipe_values(cls, recipe, command=Path(prog).stem) if recipe else {}
     values |= flags
-    missing = [one.origin for one in known.values() if one.default is REQUIRED and one.key not in values]
-    if missing:
-        raise SettingsError(f"{', '.join(missing)}: must be given (--help shows what it is)")
     return build_settings(cls, values)
 
 
@@ -240,7 +228,7 @@ def _own_settings(cls: type) -> Iterator[Setting]:
             key=field.name,
             path=(field.name,),
             type=describe_type(hints[field.name], about.choices),
-            default=REQUIRED if default is dataclasses.MISSING else default,
+            default=default,
         )
 
 

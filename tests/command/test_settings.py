@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.recipes import recipe_values
 from orpo.command.settings import (
-    REQUIRED,
     is_settings_class,
     parse_settings,
     require,
@@ -26,11 +25,8 @@ from orpo.command.settings import (
 class AdapterSettings:
     """A group of settings with a prefix."""
 
-    rank: int = setting(16, "rank of the adapter")
+    rank: int = setting(16, "rank of the adapter", at_least=1)
     targets: list[str] = setting(["all"], "layers with an adapter")
-
-    def __post_init__(self) -> None:
-        require(self.rank >= 1, "--adapter-rank", self.rank, "must be 1 or more")
 
 
 @dataclass(kw_only=True)
@@ -55,7 +51,7 @@ class BakeSettings:
     seeds: list[int] = setting([], "seeds to run")
     overwrite: bool = setting(False, "replace an earlier result")
     api_key: str | None = setting(None, "key of the endpoint", secret=True)
-    temperature: float = setting(0.7, "100 % random above 1", flag="--temp")
+    temperature: float = setting(0.7, "100 % random above 1")
     system: str = setting("", "system prompt, or @FILE", file_allowed=True)
     adapter: AdapterSettings = settings_group(AdapterSettings, "the adapter", prefix="adapter")
     lengths: LengthSettings = settings_group(LengthSettings, "lengths")
@@ -66,11 +62,11 @@ class BakeSettings:
 
 @dataclass(kw_only=True)
 class AskSettings:
-    """Positional and required settings."""
+    """Settings without a flag."""
 
-    question: str = setting(REQUIRED, "what to ask", positional=True)
+    question: str = setting("", "what to ask", positional=True)
     files: list[Path] = setting([], "what to read", positional=True)
-    port: int = setting(REQUIRED, "where to listen")
+    port: int = setting(0, "where to listen", at_least=0, below=65536)
 
 
 def bake(*argv: str) -> BakeSettings:
@@ -92,7 +88,20 @@ def test_without_flags_the_defaults_hold_and_lists_are_not_shared() -> None:
 def test_every_type_comes_out_of_flags() -> None:
     settings = bake(
         *("--learning-rate", "5e-6", "--epochs", "1e3", "-m", "local/model", "--data", "~/pairs", "--steps", "10"),
-        *("--kind", "trl", "--device", "cpu", "--targets", "a", "b", "--seeds", "1", "2", "--overwrite", "--temp=0"),
+        *(
+            "--kind",
+            "trl",
+            "--device",
+            "cpu",
+            "--targets",
+            "a",
+            "b",
+            "--seeds",
+            "1",
+            "2",
+            "--overwrite",
+            "--temperature=0",
+        ),
     )
     assert settings == BakeSettings(
         learning_rate=5e-6,
@@ -287,13 +296,26 @@ def test_help_shows_the_docstring_and_the_defaults(capsys: pytest.CaptureFixture
     assert "\nthe adapter:\n  --adapter-rank N" in shown and "\nlengths:\n  --max-length N" in shown
 
 
-def test_positional_and_required_settings() -> None:
+def test_positional_settings() -> None:
     settings = parse_settings(AskSettings, ["why?", "a", "b", "--port", "1"], prog="ask", description=None)
     assert settings == AskSettings(question="why?", files=[Path("a"), Path("b")], port=1)
-    with pytest.raises(SettingsError, match="--port: must be given"):
-        parse_settings(AskSettings, ["why?"], prog="ask", description=None)
-    with pytest.raises(SettingsError, match="QUESTION: must be given"):
-        parse_settings(AskSettings, ["--port", "1"], prog="ask", description=None)
+    assert parse_settings(AskSettings, ["--port", "1"], prog="ask", description=None) == AskSettings(port=1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--port", "-1"], "--port -1: must be at least 0 and below 65536"),
+        (["--port", "65536"], "--port 65536: must be at least 0 and below 65536"),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused_by_their_flag(argv: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"^{says}$"):
+        parse_settings(AskSettings, argv, prog="ask", description=None)
+    recipe = tmp_path / "ask.yaml"
+    recipe.write_text(f"port: {argv[1]}\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=says):
+        parse_settings(AskSettings, ["--recipe", str(recipe)], prog="ask", description=None)
 
 
 def test_settings_become_plain_values_with_secrets_masked() -> None:
@@ -328,10 +350,10 @@ def test_only_classes_of_settings_count_as_settings() -> None:
 def test_an_unsupported_type_is_found_by_its_author(tmp_path: Path) -> None:
     @dataclass(kw_only=True)
     class Odd:
-        table: dict[str, int] = setting(REQUIRED, "not for a flag")
+        table: frozenset[str] = setting(frozenset(), "not for a flag")
 
     (tmp_path / "odd.yaml").write_text("table: 1\n", encoding="utf-8")
-    with pytest.raises(TypeError, match="dict"):
+    with pytest.raises(TypeError, match="frozenset"):
         recipe_values(Odd, tmp_path / "odd.yaml")
 
 
