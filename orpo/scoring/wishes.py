@@ -55,7 +55,7 @@ _AVOID = (
     r"instead of|rather than|drop(?= (?:all|any|the|your|emoji|emoticon|smiley)))\b"
 )
 _NEGATION = rf"(?:{_NOT}|{_AVOID})"
-# Up to so many characters of the same clause, on the way to the first noun.
+# Up to this many characters of the same clause, on the way to the first noun.
 _NEAR = rf"(?:(?!{_NOUN})[^.!?\n,;])" + "{0,40}?"
 # Words that turn the negation around ("do not hesitate to"), or end its reach ("no hashtags, but emojis").
 _TURNS = (
