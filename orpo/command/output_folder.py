@@ -39,7 +39,11 @@ def check_output_folder(path: Path, *, overwrite: bool) -> Path:
     _check_writable(target, path)
     lock_folder(target, path)
     if target.exists() and any(target.iterdir()):
-        _check_replaceable(target, path, overwrite)
+        try:
+            _refuse_to_replace(target, path, overwrite)
+        except OutputError:
+            unlock_folder(target)
+            raise
     return target
 
 
@@ -163,14 +167,6 @@ def _move_into_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
         raise
     if old is not None:
         shutil.rmtree(old.parent, ignore_errors=True)
-
-
-def _check_replaceable(target: Path, shown: Path, overwrite: bool) -> None:
-    try:
-        _refuse_to_replace(target, shown, overwrite)
-    except OutputError:
-        unlock_folder(target)
-        raise
 
 
 def _refuse_to_replace(target: Path, shown: Path, overwrite: bool) -> None:

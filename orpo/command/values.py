@@ -11,16 +11,7 @@ from typing import Final, Literal, Union, get_args, get_origin
 from orpo.command.errors import SettingsError
 from orpo.command.safe_text import HALF_CHARACTER
 
-_TRUTH: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
+_TRUTH: Final = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -115,23 +116,16 @@ def _widest(model: nn.Module) -> Tensor:
 def largest_token_budget(model: nn.Module, layout: Layout, *, at_most: int, checkpointing: bool = False) -> int:
     """Return the largest token budget, up to a limit, with which a step fits into the free memory of the device."""
     free = free_memory(_widest(model).device)
-    if free is None:
-        return at_most
     estimate = estimate_memory(model, at_most, layout, checkpointing=checkpointing)
     room = _SHARE_TO_USE * free - estimate.trained - estimate.head
     return max(min(at_most, int(room / estimate.per_token)), 1)
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Return the bytes still free on a device for this process; None where that cannot be told."""
+def free_memory(device: torch.device) -> int:
+    """Return the bytes still free on a device for this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = dict(line.split(":") for line in file)
-        free = int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+    free = int(psutil.virtual_memory().available)
     return min(free, _free_in_container(free)) // local_process_count()
 
 

@@ -50,8 +50,6 @@ def test_the_token_budget_is_the_largest_that_fits(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory_estimate, "free_memory", lambda device: free)
     budget = largest_token_budget(model, "shared", at_most=10**7)
     assert estimate_memory(model, budget, "shared").over_the_model <= free and budget < 10**7
-    monkeypatch.setattr(memory_estimate, "free_memory", lambda device: None)
-    assert largest_token_budget(model, "shared", at_most=777) == 777
 
 
 def test_an_estimate_leaves_no_gradients_and_changes_no_mode() -> None:
@@ -70,4 +68,4 @@ def test_free_memory_ends_where_the_container_does_and_is_shared(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert memory_estimate.free_memory(torch.device("cpu")) == 500_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert (memory_estimate.free_memory(torch.device("cpu")) or 0) > 500_000
+    assert memory_estimate.free_memory(torch.device("cpu")) > 500_000
