@@ -50,7 +50,7 @@ def convert_gguf(file: Path, *, name: str = "", sha256: str = "") -> Path:
         sha256: The hash that the file must have; any if empty.
 
     Raises:
-        ModelError: The file is no GGUF model that can be read.
+        ModelError: The file is not a GGUF model that can be read.
         OutputError: The cache cannot be written.
     """
     _check_file(file)

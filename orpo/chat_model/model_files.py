@@ -15,7 +15,7 @@ _PICKLED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def check_model_folder(folder: Path, shown: str) -> None:
-    """Raise ModelError where a folder is no model in safetensors, or names files outside of it."""
+    """Raise ModelError where a folder is not a model in safetensors, or names files outside of it."""
     if not folder.is_dir():
         raise _problem(shown, "is a file; name the folder that holds config.json")
     if not (folder / "config.json").is_file():

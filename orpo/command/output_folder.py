@@ -183,9 +183,9 @@ def _refuse_to_replace(target: Path, shown: Path, overwrite: bool) -> None:
 
 
 def _check_writable(target: Path, shown: Path) -> None:
-    """Find out now, not after the work, that the nearest existing parent is no folder or may not be written."""
+    """Find out now, not after the work, that the nearest existing parent is not a folder or may not be written."""
     if HALF_CHARACTER.search(str(target)):
-        raise OutputError(f"{target}: its path is no UTF-8 text, and not every library can write there; name another")
+        raise OutputError(f"{target}: its path is not UTF-8 text, and not every library can write there; name another")
     parent = target.parent
     while not parent.exists():
         parent = parent.parent

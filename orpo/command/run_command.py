@@ -191,7 +191,7 @@ def describe_failure(problem: BaseException) -> str | None:
             name = f"{link.filename}: " if link.filename else ""
             return f"{name}{_REMEDIES[link.errno]}"
         if isinstance(link, UnicodeEncodeError) and "surrogates" in link.reason:
-            return "a text or a path holds half of a character, so it is no UTF-8 text; write or name it anew"
+            return "a text or a path holds half of a character, so it is not UTF-8 text; write or name it again"
         if _FULL_DISK.search(str(link)):
             return _REMEDIES[errno.ENOSPC]
         if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":

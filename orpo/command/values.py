@@ -58,7 +58,7 @@ def _convert_item(value: object, wanted: ValueType, origin: str) -> object:
         raise SettingsError(f"{origin}: holds {what} where one value is needed")
     if HALF_CHARACTER.search(value):  # a byte that is no UTF-8 comes from the command line as one, too
         shown = HALF_CHARACTER.sub("\ufffd", value)[:60]
-        raise SettingsError(f"{origin}: {shown!r} holds half of a character, so it is no UTF-8 text; type it anew")
+        raise SettingsError(f"{origin}: {shown!r} holds half of a character, so it is not UTF-8 text; type it again")
     try:
         converted = _CONVERTERS[wanted.item](value)
     except (ValueError, OverflowError) as problem:

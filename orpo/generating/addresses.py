@@ -16,7 +16,7 @@ def check_address(address: str, *, setting: str) -> None:
     if not address.startswith(("http://", "https://")):
         problem = "must begin with http:// or https://"
     elif any(not character.isprintable() or character.isspace() for character in address):
-        problem = "holds a blank or a control character; type it anew"
+        problem = "holds a blank or a control character; type it again"
     else:
         try:
             parts = urlsplit(address)

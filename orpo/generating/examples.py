@@ -48,7 +48,7 @@ class ExampleTurns:
     """Chooses examples for a prompt: restrained ones where emojis have no place, nearest or fixed."""
 
     def __init__(self, examples: Sequence[Example], *, choice: str, scorer: str) -> None:
-        """Sort the examples; those with a system prompt of their own are no plain turns and stay out."""
+        """Sort the examples; those with a system prompt of their own are not plain turns and stay out."""
         single = [example for example in examples if len(example.prompt) == 1]
         has_emoji = [bool(contains_emoji(example.reply)) for example in single]
         self._choice = choice

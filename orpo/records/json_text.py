@@ -6,7 +6,7 @@ from typing import Final
 
 from orpo.records.rows import RowProblem
 
-_REMEDY: Final = "mend or drop it"
+_REMEDY: Final = "fix or drop it"
 
 
 def parse_json(text: str) -> object:

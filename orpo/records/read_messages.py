@@ -62,7 +62,7 @@ def checked_text(text: str, column: str) -> str:
     if len(text) > LONGEST_MESSAGE:
         raise RowProblem(f"{column} has a message of more than {LONGEST_MESSAGE:,} characters", "shorten or drop it")
     if HALF_CHARACTER.search(text):
-        raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "mend or drop these rows")
+        raise RowProblem(f"{column} holds half of a character (a lone surrogate)", "fix or drop these rows")
     return text
 
 
@@ -125,7 +125,7 @@ def _within_text(text: str, column: str) -> object:
 def _parse_written_list(text: str, column: str) -> list[object] | None:
     """Parse messages as JSON, as Python wrote them, or as numpy did: with a line break where a comma should be.
 
-    None for data that are no messages, such as a reply that lists users with their roles.
+    None for data that are not messages, such as a reply that lists users with their roles.
     """
     with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)
     for parse, written in ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, with_commas)):

@@ -32,7 +32,7 @@ class Rows:
     Attributes:
         source: What the user named.
         rows: The rows.
-        bad: Rows that are no rows: broken JSON, a line of CSV with too many cells.
+        bad: What is not a row: broken JSON, a line of CSV with too many cells.
     """
 
     source: str

@@ -102,7 +102,7 @@ def trainer_arguments(
 
 
 def compute_dtype(model: "PeftModel") -> str:
-    """Return the type that a model computes in, as torch names it; 4-bit weights are no type to compute in."""
+    """Return the type that a model computes in, as torch names it; nothing computes in 4-bit weights."""
     quantized = getattr(model.config, "quantization_config", None)
     dtype = getattr(quantized, "bnb_4bit_compute_dtype", None) or next(model.parameters()).dtype
     return str(dtype).removeprefix("torch.")

@@ -303,5 +303,5 @@ def test_a_command_that_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_a_path_that_is_no_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
     """TensorBoard's writer and the weights' failed there with exit 70."""
-    with pytest.raises(OutputError, match="its path is no UTF-8 text"):
+    with pytest.raises(OutputError, match="its path is not UTF-8 text"):
         check_output_folder(tmp_path / "w\udcffd" / "out", overwrite=False)

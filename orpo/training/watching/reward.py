@@ -2,7 +2,7 @@
 
     R(y) = log( pi_theta(y|x) / pi_ref(y|x) ) + beta * A(y)
 
-This is no part of ORPO's loss, which has neither a reference model nor an advantage. With LoRA the reference is the
+This is not part of ORPO's loss, which has neither a reference model nor an advantage. With LoRA the reference is the
 same network with the adapter off, so it costs one more forward pass. A(y) is the score of y minus the mean score of all
 replies to the same prompt that are measured with it: here the chosen, the rejected and a freshly sampled one.
 """
