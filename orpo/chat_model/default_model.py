@@ -4,11 +4,9 @@
 metadata and never imported, so its own dependencies are not needed.
 """
 
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Final
 
-from orpo.chat_model.gguf import GGUF_SUFFIX, convert_gguf
 from orpo.command.errors import ModelError
 
 DEFAULT_MODEL: Final = "SmolLM2-135M-Instruct"
@@ -20,8 +18,10 @@ _SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 
 def default_model_file() -> Path:
     """Return the GGUF file of the default model; ModelError where its package is not installed."""
+    from importlib.metadata import PackageNotFoundError, files  # late, as the name above is all that `--help` needs
+
     try:
-        found = [file for file in files(_PACKAGE) or [] if file.name.endswith(GGUF_SUFFIX)]
+        found = [file for file in files(_PACKAGE) or [] if file.name.endswith(".gguf")]
     except PackageNotFoundError:
         found = []
     paths = [Path(str(file.locate())) for file in found]
@@ -35,4 +35,6 @@ def default_model_file() -> Path:
 
 def default_model_folder() -> Path:
     """Return the folder of the default model in safetensors, converted now or before."""
+    from orpo.chat_model.gguf import convert_gguf
+
     return convert_gguf(default_model_file(), name=DEFAULT_MODEL, sha256=_SHA256)
