@@ -52,7 +52,7 @@ while line := sys.stdin.readline():
 
 _MODULES = {
     "generate": ["orpo.generate", "orpo.generating.run", "orpo.command.display", "openai"],
-    "train": ["orpo.train", "orpo.training.run", "orpo.training.fast.trainer", "orpo.training.checks"],
+    "train": ["orpo.train", "orpo.training.run", "orpo.training.fast.trainer", "orpo.training.data"],
     "inference": ["orpo.inference", "orpo.comparing.run", "orpo.comparing.tables"],
 }
 
