@@ -191,7 +191,7 @@ def test_replies_not_to_be_reused_give_way_to_the_new_ones(
     server.script = lambda *_: parts.Answer(status=404)
     with pytest.raises(ModelError) as caught:
         main([*command, "--overwrite", "--no-reuse-replies"])
-    assert "without --no-reuse-replies the same command takes them" in " ".join(caught.value.__notes__)
+    assert "with `reuse_replies` the same command takes them" in " ".join(caught.value.__notes__)
 
 
 def test_a_reply_cannot_steer_the_terminal(
