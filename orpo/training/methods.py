@@ -4,9 +4,10 @@ The functions are in `losses`, and `objective` puts them to work.
 """
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 MethodName = Literal["orpo", "sft", "dpo", "ipo", "cpo", "simpo", "kto"]
+METHOD_NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)
 
 
 @dataclass(frozen=True)
