@@ -126,7 +126,7 @@ class PairMaker:
         if contains_emoji(better.text):
             return chosen, better, kind
         rng = self._stream(prompt, kind)
-        contrasts = (with_emoji(chosen.text, rng) for _ in range(_TRIES))
+        contrasts = (with_emoji(chosen.text, rng, self.palette) for _ in range(_TRIES))
         return chosen, self._first_worse(prompt, chosen, contrasts), kind
 
     def _first_worse(self, prompt: Prompt, chosen: WrittenReply, texts: Iterable[str]) -> WrittenReply:

@@ -32,7 +32,7 @@ def worsen(kind: PairKind, reply: str, prompt: str, rng: random.Random, palette:
     if kind == "fit":
         return with_unfitting(reply, prompt, rng, palette)
     if kind == "excess":
-        return with_too_many(reply, rng)
+        return with_too_many(reply, rng, palette)
     if kind == "place":
         return misplaced(reply, rng)
     return strip_emojis(reply).strip()
@@ -49,15 +49,15 @@ def with_unfitting(reply: str, prompt: str, rng: random.Random, palette: Sequenc
     return changed
 
 
-def with_too_many(reply: str, rng: random.Random) -> str:
+def with_too_many(reply: str, rng: random.Random, palette: Sequence[str] | None = None) -> str:
     """Return the reply with one emoji repeated, with a heap of different ones, or with two behind each sentence."""
     own, plain = [span.text for span in find_emojis(reply)], strip_emojis(reply).strip()
     form = rng.randrange(3)
     if form == 0:
         return f"{plain} {own[0] * rng.randint(4, 8)}"
     if form == 1:
-        return f"{plain} {''.join(rng.sample(_usual_emojis(), rng.randint(4, 7)))}"
-    choices = [*own, *FRIENDLY]
+        return f"{plain} {''.join(rng.sample(_enough(palette), rng.randint(4, 7)))}"
+    choices = [*own, *(palette or FRIENDLY)]
     return " ".join(f"{part} {rng.choice(choices)}{rng.choice(choices)}" for part in _SENTENCE_END.split(plain))
 
 
@@ -81,9 +81,16 @@ def misplaced(reply: str, rng: random.Random) -> str:
     return " ".join(words)
 
 
-def with_emoji(reply: str, rng: random.Random) -> str:
-    """Return a plain reply with a friendly or usual emoji behind it, behind one of its sentences, or in its code."""
-    emoji = rng.choice(FRIENDLY) if rng.random() < _FRIENDLY_SHARE else rng.choice(_usual_emojis())
+def with_emoji(reply: str, rng: random.Random, palette: Sequence[str] | None = None) -> str:
+    """Return a plain reply with a friendly or usual emoji behind it, behind one of its sentences, or in its code.
+
+    With a palette it is one of these, the first more often than the last: what the other pairs teach to use is what has
+    to be held back.
+    """
+    if palette:
+        emoji = rng.choices(palette, [1 / (place + 2) for place in range(len(palette))])[0]
+    else:
+        emoji = rng.choice(FRIENDLY) if rng.random() < _FRIENDLY_SHARE else rng.choice(_usual_emojis())
     code = _CODE_BLOCK.search(reply)
     if code and rng.random() < 0.5:
         position = _random_line_end(reply, code.start(1), code.end(1), rng)
@@ -111,6 +118,11 @@ def _unfitting_emoji(
             break
         emoji = rng.choice(usual)
     return emoji
+
+
+def _enough(palette: Sequence[str] | None) -> Sequence[str]:
+    """Return emojis to heap up: those of the palette, unless there are too few."""
+    return palette if palette and len(palette) >= 7 else _usual_emojis()
 
 
 @cache

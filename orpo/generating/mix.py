@@ -16,10 +16,10 @@ from orpo.records.pairs import PairKind
 DRAWN_KINDS: Final[tuple[PairKind, ...]] = ("presence", "fit", "excess", "place", "obedience")
 DEFAULT_MIX: Final[dict[PairKind, float]] = {
     "presence": 0.25,
-    "fit": 0.25,
-    "excess": 0.1,
+    "fit": 0.3,
+    "excess": 0.08,
     "place": 0.05,
-    "obedience": 0.35,
+    "obedience": 0.32,
 }
 
 

@@ -27,7 +27,11 @@ def choose_palette(replies: Iterable[tuple[str, str]], count: int) -> tuple[str,
         count: The most emojis to choose; fewer where more would make nothing better.
     """
     suggested = [
-        {found.emoji: found.value for found in suggest_emojis(strip_emojis(reply).strip(), prompt, _CANDIDATES)}
+        {
+            found.emoji: found.value
+            for found in suggest_emojis(strip_emojis(reply).strip(), prompt, _CANDIDATES)
+            if found.value >= _LEAST_FIT
+        }
         for reply, prompt in replies
     ]
     emojis = sorted({emoji for row in suggested for emoji in row})

@@ -78,7 +78,7 @@ class ExampleSettings:
     )
     examples_file: Path | None = setting(None, "own examples, columns prompt and reply, in place of those that ship")
     example_pairs: int | None = setting(
-        None, "make pairs of this many examples too (default: 600 for the default model, 0 for others)", at_least=0
+        None, "make pairs of this many examples too (default: 400 for the default model, 0 for others)", at_least=0
     )
 
 
@@ -257,7 +257,7 @@ class GenerateSettings:
         return _EXAMPLE_PAIRS if is_default and self.prompts == EMBEDDED else 0
 
 
-_EXAMPLE_PAIRS: Final = 600
+_EXAMPLE_PAIRS: Final = 400
 """Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
 
 

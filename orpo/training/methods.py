@@ -36,9 +36,9 @@ _A_TENTH: Final = 0.1
 
 METHODS: Final[dict[MethodName, Method]] = {
     # beta is the paper's lambda, 0.1 in its appendix C for replies that differ as a whole. Pairs that differ in an
-    # emoji share nearly all their tokens, so the odds ratio pulls on one or two of them: 0.25 left an emoji in 47 % of
-    # the replies to grave prompts, 1.5 in 3 % (docs/experiments.md).
-    "orpo": Method("ORPO (Hong, Lee & Thorne 2024, arXiv 2403.07691)", frozenset({"beta", "nll"}), 1.5),
+    # emoji share nearly all tokens, so the odds ratio pulls on one or two of them and needs more weight: 0.25 left
+    # an emoji in 47 % of the replies to grave prompts, 1.5 and 5 in 3 to 12 % (docs/experiments.md).
+    "orpo": Method("ORPO (Hong, Lee & Thorne 2024, arXiv 2403.07691)", frozenset({"beta", "nll"}), 5.0),
     "sft": Method("supervised fine-tuning on the chosen replies", frozenset({"nll"})),
     # 0.1 in the paper's appendix B.
     "dpo": Method(

@@ -5,12 +5,12 @@ import random
 import pytest
 
 from orpo.command.errors import SettingsError
-from orpo.generating.contrasts import with_unfitting
+from orpo.generating.contrasts import with_emoji, with_too_many, with_unfitting
 from orpo.generating.palette import choose_palette, keep_to_palette
 from orpo.generating.placing import place, strip
 from orpo.generating.settings import GenerateSettings
 from orpo.records.prompts import Prompt
-from orpo.scoring import contains_emoji, find_emojis, suggest_emojis
+from orpo.scoring import contains_emoji, find_emojis, get_scorer, place_emojis, suggest_emojis
 
 REPLIES = [
     ("Your dog will love the long walk in the park.", "We adopted a dog!"),
@@ -70,3 +70,23 @@ def test_a_palette_is_a_number_or_the_emojis_themselves() -> None:
     for text in ("", "many", "-3", "😊 and 🎉"):
         with pytest.raises(SettingsError, match="no number and not emojis"):
             GenerateSettings(palette=text)
+
+
+def test_what_is_held_back_is_what_the_other_pairs_teach() -> None:
+    """Grave replies got an emoji in 40 % of cases while the ones rejected there were not those that were taught."""
+    palette = ("😊", "🎉", "🧼", "⏰", "🚗", "🐶", "🍳", "💯")
+    drawn = [find_emojis(with_emoji("I am so sorry.", random.Random(n), palette))[0].text for n in range(400)]
+    assert set(drawn) <= set(palette) and drawn.count("😊") > drawn.count("💯") > 0
+    heaps = [with_too_many("Well done! 🎉", random.Random(n), palette) for n in range(60)]
+    assert {span.text for heap in heaps for span in find_emojis(heap)} <= set(palette)
+
+
+def test_the_score_that_judges_replies_picks_among_the_suggestions() -> None:
+    scorer = get_scorer("tasteful")
+    for reply, said in REPLIES:
+        placed = place(
+            reply, Prompt("p", said), scorer="tasteful", rng=random.Random(1), palette=("😊", "🎉", "🐶", "🎂")
+        )
+        others = [place_emojis(reply, said, 1, among=(emoji,)) for emoji in ("😊", "🎉", "🐶", "🎂")]
+        best = max(scorer.score(other, said) for other in others)
+        assert scorer.score(placed, said) >= best - 0.1 - 1e-9
