@@ -74,32 +74,31 @@ class EndpointLLM(StoredLLM):
                 self._note_failure(answer)
                 yield [(key, answer)]
         finally:
-            self._finish(waiting, answered, workers)
+            self._finish(waiting, workers)
 
-    def _finish(self, waiting: _Waiting, answered: _Answered, workers: list[threading.Thread]) -> None:
-        """Ask nothing more, and still keep what comes back within a moment: it may have been paid for."""
+    def _finish(self, waiting: _Waiting, workers: list[threading.Thread]) -> None:
+        """Ask nothing more, and still let those keep what comes back within a moment: it may have been paid for."""
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
         deadline = time.monotonic() + _LATE_SECONDS
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
-        late: list[tuple[str, Answer]] = []
-        while not answered.empty():
-            key, answer = answered.get()
-            if isinstance(answer, Reply):
-                late.append((key, answer))
-        self._keep(late)
 
     def _work(self, waiting: _Waiting, answered: _Answered) -> None:
-        """Ask until nothing waits; every request is answered, if only by its failure."""
+        """Ask until nothing waits; every request is answered, if only by its failure.
+
+        An answer is on disk before the next call is made, so a kill costs no more than the calls under way.
+        """
         while not self._run.stop.is_set():
             try:
                 request = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                answered.put((request.key, self.endpoint.reply(request.messages, self._run.sampling, request.seed)))
+                reply = self.endpoint.reply(request.messages, self._run.sampling, request.seed)
+                self._keep([(request.key, reply)])
+                answered.put((request.key, reply))
             except CallFailed as failure:
                 answered.put((request.key, Failed(str(failure))))
             except Exception as problem:

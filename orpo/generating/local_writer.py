@@ -10,7 +10,7 @@ from orpo.chat_model.chat_template import encode_prompt
 from orpo.chat_model.generation import context_length, iterate_replies
 from orpo.command.errors import InputError
 from orpo.generating.local_models import LoadedModel
-from orpo.generating.stored_writer import Failed, Parts, Request, StoredLLM
+from orpo.generating.stored_writer import Answer, Failed, Parts, Request, StoredLLM
 from orpo.records.messages import Message
 
 TOO_LONG: Final = "prompt too long"
@@ -100,4 +100,6 @@ class LocalLLM(StoredLLM):
                 on_step=run.check_stop,  # a stop waits for a token, not for a batch
             )
             for number, reply in replies:
-                yield [(requests[number].key, reply)]
+                part: list[tuple[str, Answer]] = [(requests[number].key, reply)]
+                self._keep(part)
+                yield part

@@ -130,10 +130,9 @@ class StoredLLM(LLM):  # type: ignore[misc]
             found = sum(request.key in answers for request in requests)
             self._run.count(self._spec.side, found, reused=True)
         missing = {request.key: request for request in requests if request.key not in answers}
-        # Closed here and now: what goes wrong while late answers are kept must not end in the garbage collector.
+        # Closed here and now: what goes wrong while late answers are awaited must not end in the garbage collector.
         with closing(self._ask(list(missing.values()))) as parts:
             for part in parts:
-                self._keep(part)
                 answers.update(part)
                 self._run.count(self._spec.side, len(part))
         in_order = [answers[request.key] for request in requests]
@@ -143,7 +142,7 @@ class StoredLLM(LLM):  # type: ignore[misc]
         ]
 
     def _ask(self, requests: list[Request]) -> Parts:
-        """Yield (key, answer) in parts as they come."""
+        """Yield (key, answer) in parts as they come, each kept already."""
         raise NotImplementedError
 
     def _keep(self, answers: Sequence[tuple[str, Answer]]) -> None:

@@ -21,6 +21,7 @@ _PARENT = """
 import importlib, json, os, resource, signal, sys
 
 from orpo.command.run_command import prepare_process, run_command
+from orpo.command.signals import take_signals
 
 prepare_process()
 for name in json.loads(sys.argv[1]):
@@ -34,13 +35,18 @@ while line := sys.stdin.readline():
         status = os.waitpid(asked["wait"], 0)[1]
         print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
         continue
+    # A command takes its signals in its first line; what is forked must not be stopped before it has come to that.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         print(json.dumps({"process": process}), file=answers, flush=True)
         continue
     answers.close()
     for number, name in ((0, os.devnull), (1, asked["out"]), (2, asked["err"])):
         os.dup2(os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    take_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     os.chdir(asked["folder"])
     os.environ.update(asked["environment"])
     if asked["largest_file"]:
@@ -123,6 +129,8 @@ class ForkedCommands:
         """Start a command, such as `train`; `largest_file` bytes and no more go into any file that it writes."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{name}" for name in ("out", "err"))
+        for file in (out, err):  # the command may be killed before it has come to that
+            file.touch()
         asked = {
             "command": command,
             "arguments": list(map(str, arguments)),

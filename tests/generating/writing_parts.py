@@ -105,6 +105,10 @@ def serve_chat() -> Iterator[ChatServer]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+
+        def handle_error(self, *_: Any) -> None:
+            """Say nothing of callers that were killed."""
+
         request_queue_size = 64  # of its five places all are taken when a loaded machine accepts late
 
     server = Server(("127.0.0.1", 0), Handler)
