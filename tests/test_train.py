@@ -159,7 +159,7 @@ def test_the_memory_of_a_step_is_told_without_training(
     shown = capsys.readouterr().out
     assert "peak" in shown and " MB" in shown
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SettingsError, match=r"`estimate`.*`trainer` fast") as caught:
+    with pytest.raises(SettingsError, match=r"--estimate.*--trainer fast") as caught:
         main([*command, "--trainer", "trl"])
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
 
