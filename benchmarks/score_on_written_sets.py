@@ -1,7 +1,8 @@
 """The score on exchanges written to measure it, and on the replies of somebody's DPO set.
 
 `benchmarks/data/` holds what was written for this project alone: prompts where no emoji belongs, everyday prompts with
-a fitting reply, and sentences with the emojis that a reader would accept. Nothing was trained or chosen on any of it.
+a fitting reply, and sentences with the emojis that a reader would accept. Nothing was trained on any of it, and the
+sets called blind are measured once before a round of changes and once after it.
 """
 
 import gzip
@@ -14,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis, suggest_emojis
+from orpo.scoring import emoji_name, find_emojis, get_scorer, normalise_emoji, strip_emojis, suggest_emojis
 
 Row = dict[str, Any]
 WRITTEN = Path(__file__).with_name("data")
@@ -26,22 +27,36 @@ def read_written(name: str) -> list[Row]:
     return [json.loads(line) for line in lines]
 
 
-def measure_restraint() -> list[Row]:
+def measure_restraint(name: str = "grave_and_technical") -> list[Row]:
     """Return for each kind of grave or technical prompt how often the plain reply is above the one with a smile."""
     scorer = get_scorer("tasteful")
-    won: dict[str, list[bool]] = {}
-    for row in read_written("grave_and_technical"):
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for row in read_written(name):
         plain, prompt = row["plain_reply"], row["prompt"]
-        won.setdefault(row["kind"], []).append(scorer.score(plain, prompt) > scorer.score(f"{plain} 😊", prompt))
-    won["all"] = [value for values in won.values() for value in values]
-    return [{"kind": kind, "prompts": len(values), "plain_above": _share(values)} for kind, values in won.items()]
+        both = scorer.score(plain, prompt), scorer.score(f"{plain} 😊", prompt)
+        scores.setdefault(row["kind"], []).append(both)
+    scores["all"] = [both for kind in scores.values() for both in kind]
+    return [
+        {
+            "kind": kind,
+            "prompts": len(both),
+            "plain_above": _share([plain > smile for plain, smile in both]),
+            "mean_plain": sum(plain for plain, _ in both) / len(both),
+            "mean_smile": sum(smile for _, smile in both) / len(both),
+        }
+        for kind, both in scores.items()
+    ]
 
 
-def measure_presence(data: Path) -> list[Row]:
+def read_everyday(name: str = "everyday") -> list[tuple[str, str]]:
+    """Return (prompt, reply with fitting emojis)."""
+    return [(row["prompt"], row["emoji_reply"]) for row in read_written(name)]
+
+
+def measure_presence(sets: dict[str, list[tuple[str, str]]]) -> list[Row]:
     """Return how often a reply with emojis is above its plain twin, and above itself with others of equal frequency."""
-    everyday = [(row["prompt"], row["emoji_reply"]) for row in read_written("everyday")]
     rows = []
-    for name, exchanges in (("everyday prompts", everyday), ("GPT-written pairs", read_gpt_replies(data))):
+    for name, exchanges in sets.items():
         scorer = get_scorer("tasteful")
         pool = [span.text for _, reply in exchanges for span in find_emojis(reply)]
         rng = random.Random(0)
@@ -72,15 +87,40 @@ def exchange_emojis(reply: str, pool: list[str], rng: random.Random) -> str:
     return reply
 
 
-def measure_suggestions() -> list[Row]:
+def measure_smiles(name: str = "everyday") -> list[Row]:
+    """Return how a smile fares where a writer chose an emoji of the topic: its fit beside that of the chosen one."""
+    scorer = get_scorer("tasteful")
+    ahead, chosen, smiles = [], [], []
+    for prompt, reply in read_everyday(name):
+        spans = find_emojis(reply)
+        if len(spans) == 1 and not is_face(spans[0].text):
+            own, smile = (
+                scorer.explain(text, prompt).parts["relevance"].value
+                for text in (reply, exchange_emojis(reply, ["😊"], random.Random(0)))
+            )
+            ahead.append(own > smile)
+            chosen.append(own)
+            smiles.append(smile)
+    means = {"mean_relevance": sum(chosen) / len(chosen), "mean_of_smile": sum(smiles) / len(smiles)}
+    return [{"replies": len(ahead), "topical_above_smile": _share(ahead), **means}]
+
+
+def is_face(emoji: str) -> bool:
+    """Return whether an emoji is a yellow face."""
+    return "face" in emoji_name(emoji).split() and not emoji_name(emoji).startswith(("cat", "dog"))
+
+
+def measure_suggestions(name: str = "picks") -> list[Row]:
     """Return how often the first suggestion, and one of the first three, is among those that a reader accepts."""
-    first, three = [], []
-    for row in read_written("picks"):
+    first, three, faces = [], [], []
+    for row in read_written(name):
         accepted = {normalise_emoji(emoji) for emoji in row["accepted"]}
-        picks = [normalise_emoji(pick.emoji) in accepted for pick in suggest_emojis(row["text"], row["prompt"], 3)]
-        first.append(any(picks[:1]))
-        three.append(any(picks))
-    return [{"sentences": len(first), "top1": _share(first), "top3": _share(three)}]
+        picked = [pick.emoji for pick in suggest_emojis(row["text"], row["prompt"], 3)]
+        right = [normalise_emoji(emoji) in accepted for emoji in picked]
+        first.append(any(right[:1]))
+        three.append(any(right))
+        faces.append(any(map(is_face, picked[:1])))
+    return [{"sentences": len(first), "top1": _share(first), "top3": _share(three), "face_first": _share(faces)}]
 
 
 def measure_calibration(data: Path) -> list[Row]:
@@ -93,9 +133,7 @@ def measure_calibration(data: Path) -> list[Row]:
     for row in read_written("grave_and_technical"):
         plain = scorer.score(row["plain_reply"], row["prompt"])
         judged.append((_probability(scorer.score(f"{row['plain_reply']} 😊", row["prompt"]), plain), False))
-    for prompt, reply in [(row["prompt"], row["emoji_reply"]) for row in read_written("everyday")] + read_gpt_replies(
-        data
-    ):
+    for prompt, reply in read_everyday() + read_gpt_replies(data):
         plain = scorer.score(strip_emojis(reply), prompt)
         judged.append((_probability(scorer.score(reply, prompt), plain), True))
     bins = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.01)
@@ -128,6 +166,15 @@ def measure_start() -> list[Row]:
         runs.append((*(float(value) for value in done.stdout.split()), whole))
     imported, scored, whole = min(runs[1:], key=lambda run: run[1])
     return [{"import": imported, "import_and_first_score": scored, "whole_process": whole}]
+
+
+def measure_blind() -> dict[str, list[Row]]:
+    """Return the figures of the blind sets; to be asked for once before a round of changes and once after it."""
+    return {
+        "blind: plain above a smile": measure_restraint("blind_grave_and_technical"),
+        "blind: near misses": measure_presence({"near misses": read_everyday("blind_everyday")}),
+        "blind: suggestions": measure_suggestions("blind_picks"),
+    }
 
 
 def _share(values: list[bool]) -> float:

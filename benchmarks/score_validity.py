@@ -21,11 +21,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the recipes
 
 from benchmarks.score_on_written_sets import (
+    measure_blind,
     measure_calibration,
     measure_presence,
     measure_restraint,
+    measure_smiles,
     measure_start,
     measure_suggestions,
+    read_everyday,
+    read_gpt_replies,
 )
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
 from orpo.command.display import print_table
@@ -275,7 +279,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--embedding-model", type=Path, help="folder of a sentence encoder to compare with")
+    parser.add_argument("--blind", action="store_true", help="measure the blind sets alone: rarely, never to tune")
     arguments = parser.parse_args()
+    if arguments.blind:
+        blind = measure_blind()
+        for title, rows in blind.items():
+            show(title, rows)
+        print(json.dumps(blind))
+        return
     data = arguments.data
     model = meaning_model()
     contestants = judges(model, data)
@@ -297,7 +308,11 @@ def main() -> None:
             "Grave, formal and technical prompts: the plain reply above the one with a smile",
             measure_restraint(),
         ),
-        "presence": ("Replies with emojis: above their plain twin, above others' emojis", measure_presence(data)),
+        "presence": (
+            "Replies with emojis: above their plain twin, above others' emojis",
+            measure_presence({"everyday prompts": read_everyday(), "GPT-written pairs": read_gpt_replies(data)}),
+        ),
+        "smiles": ("An emoji of the topic beside a smile in its place", measure_smiles()),
         "suggestions": ("suggest_emojis: a reader accepts the first, one of the first three", measure_suggestions()),
         "calibration": ("Said and seen: the reply with an emoji is preferred", measure_calibration(data)),
         "start": ("A fresh process, seconds", measure_start()),

@@ -25,7 +25,7 @@ NEGATIVE = {
 USAGE_FILE = Path(__file__).parent / "usage.tsv"
 USUAL_FILE = Path(__file__).parent / "usual.tsv"
 EXAMPLES = Path(__file__).parents[2] / "orpo" / "records" / "examples.jsonl"
-MEASURED_ON, MEASURED = Path(__file__).parents[2] / "benchmarks" / "data", ("grave_and_technical", "everyday", "picks")
+MEASURED_ON = Path(__file__).parents[2] / "benchmarks" / "data"
 SHARED_AT_MOST = 0.6
 SPEAK_OF_EMOJIS = ("asks", "forbids")
 LABELS_OF = {
@@ -179,7 +179,7 @@ def read_written_replies() -> list[WrittenReply]:
 
     Left out are those whose prompt shares six tenths of its words with one that the score is measured on.
     """
-    rows = [row for name in MEASURED for row in _read_lines(MEASURED_ON / f"{name}.jsonl")]
+    rows = [row for path in sorted(MEASURED_ON.glob("*.jsonl")) for row in _read_lines(path)]
     measured = [content_words(text) for row in rows for text in (row["prompt"], row.get("text", "")) if text]
     found = []
     for row in _read_lines(EXAMPLES):
