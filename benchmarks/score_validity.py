@@ -35,7 +35,7 @@ from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, re
 from orpo.command.display import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import Place, emotion_fit, relevance
-from orpo.scoring.meaning import TWEET_WEIGHT, MeaningModel, TextMeaning, meaning_model
+from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
 
 OWN_REPLIES = Path(__file__).with_name("well_written_replies.tsv")
 WELL_SCORED = 0.6
@@ -65,11 +65,7 @@ def judges(model: MeaningModel, data: Path) -> dict[str, Judge]:
         "keywords, stemmed and weighted": stemmed,
         "sense (static encoder)": lambda number, meaning, _: model.sense_score(number, meaning.sense),
         "emotions": lambda number, meaning, _: float(model.emoji_emotions[number] @ meaning.emotions),
-        "no tweet seen (all three)": lambda number, meaning, _: model.lexical_score(number, meaning),
-        "tweet model alone": lambda number, meaning, _: (
-            (model.affinity(number, meaning) - model.lexical_score(number, meaning)) / TWEET_WEIGHT
-        ),
-        "shipped": lambda number, meaning, _: model.affinity(number, meaning),
+        "shipped (all three)": lambda number, meaning, _: model.lexical_score(number, meaning),
         "relevance and emotion as scored": lambda number, _, text: (
             relevance(model.emojis[number], Place(text)) * emotion_fit(model.emojis[number], text)
         ),

@@ -2,7 +2,7 @@
 
     python -m builds.relevance_model.build --data ../shared/data
 
-Takes about three minutes on one core. Needs scikit-learn and scipy beside the package. README.md in this folder says
+Takes about one minute on one core. Needs scikit-learn and scipy beside the package. README.md in this folder says
 what the data are and where they come from; docs/experiments.md says what else was tried.
 """
 
@@ -17,24 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from builds.relevance_model.linear_models import RATED_AS, LinearModel, train_emotions, train_tweets
+from builds.relevance_model.linear_models import RATED_AS, LinearModel, train_emotions
 from builds.relevance_model.sources import (
     EMOTIONS_RATED,
     Comment,
-    Tweet,
     read_comments,
     read_conversations,
+    read_felt,
     read_keywords,
     read_messages,
     read_ratings,
-    read_tweets,
     read_usage,
     read_usual,
     read_written_contexts,
     read_written_replies,
     usual_grade,
 )
-from builds.relevance_model.tweet_network import train_tweet_network
 from orpo.scoring import emoji_name
 from orpo.scoring.encoder import static_encoder
 from orpo.scoring.meaning import MeaningModel, TextMeaning
@@ -52,7 +50,7 @@ MOOD_RIDGE = 30.0
 Arrays = dict[str, NDArray[Any]]
 
 
-def build(data: Path, *, tweet_share: float = 1.0, words: int = 20_000) -> tuple[Arrays, dict[str, Any]]:
+def build(data: Path, *, words: int = 20_000) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and the lexicon of the model, trained on these data."""
     comments = read_comments(data)
     _say("vocabulary and lexicon")
@@ -62,12 +60,8 @@ def build(data: Path, *, tweet_share: float = 1.0, words: int = 20_000) -> tuple
     _say("emotions and mood")
     _add_emotions(arrays, train_emotions(comments))
     _add_mood(arrays)
-    _say("tweets")
-    tweets = read_tweets(data, "train")
-    _add_tweets(arrays, lexicon, tweets[: int(len(tweets) * tweet_share)], vocabulary)
-    _say("emoji emotions and neighbours")
+    _say("emotions of emojis")
     _add_emoji_emotions(arrays, lexicon, data)
-    _add_neighbours(arrays, lexicon, comments)
     return arrays, lexicon
 
 
@@ -162,21 +156,8 @@ def _add_emotions(arrays: Arrays, model: LinearModel) -> None:
     arrays["rated_deviation"] = np.ones(len(EMOTIONS_RATED), dtype=np.float32)
 
 
-def _add_tweets(arrays: Arrays, lexicon: dict[str, Any], tweets: list[Tweet], vocabulary: Vocabulary) -> None:
-    model = train_tweets(tweets)
-    arrays["tweet_weights"] = model.weights
-    arrays["tweet_scale"] = model.scale
-    arrays["tweet_bias"] = model.bias
-    arrays["tweet_idf_words"], arrays["tweet_idf_characters"] = model.idf
-    encoder = static_encoder()
-    vectors = np.array([encoder.encode(" ".join(vocabulary.tokens(tweet.text))) for tweet in tweets])
-    arrays |= train_tweet_network(vectors, [model.outputs.index(tweet.emoji) for tweet in tweets])
-    lexicon["tweet_emojis"] = model.outputs
-    arrays["tweet_deviation"] = np.ones(1, dtype=np.float32)
-
-
 def _add_emoji_emotions(arrays: Arrays, lexicon: dict[str, Any], data: Path) -> None:
-    """Add each emoji's emotions by its keywords, and its human ratings or those of its nearest rated emojis."""
+    """Add each emoji's emotions, from `felt.tsv` or by its keywords, and its human ratings or its nearest's."""
     emojis: list[str] = lexicon["emojis"]
     ratings = read_ratings(data)
     rated = [emoji in ratings for emoji in emojis]
@@ -184,8 +165,6 @@ def _add_emoji_emotions(arrays: Arrays, lexicon: dict[str, Any], data: Path) -> 
     arrays["ratings"] = np.zeros((len(emojis), len(EMOTIONS_RATED)), dtype=np.float16)
     arrays["ratings_mean"] = np.mean(list(ratings.values()), axis=0).astype(np.float32)
     arrays["emoji_emotions"] = np.zeros((len(emojis), len(arrays["emotion_names"]) - 2), dtype=np.int8)
-    count = len(emojis)
-    arrays["tweet_neighbours"] = np.zeros((count, len(lexicon["tweet_emojis"])), dtype=np.int8)
     model = MeaningModel(arrays, lexicon)
     background = [model.text(comment.text) for comment in read_comments(data)[:BACKGROUND_TEXTS]]
     _calibrate_emotions(arrays, background)
@@ -196,8 +175,18 @@ def _add_emoji_emotions(arrays: Arrays, lexicon: dict[str, Any], data: Path) -> 
     )
     profiles -= profiles[[bool(flag) for flag in rated]].mean(axis=0)
     profiles /= np.linalg.norm(profiles, axis=1, keepdims=True) + 0.3  # a vague profile stays weak
+    _set_felt(profiles, emojis, list(arrays["emotion_names"][:-2]))
     arrays["emoji_emotions"] = np.clip(np.round(profiles * 127), -127, 127).astype(np.int8)
     _spread_ratings(arrays, emojis, ratings, model)
+
+
+def _set_felt(profiles: NDArray[np.floating], emojis: list[str], names: list[str]) -> None:
+    """Put what people use an emoji for, where it is written down, in place of what its keywords say."""
+    felt = {emoji: entry for emoji, entry in read_felt().items() if emoji in emojis}
+    rows = np.array([[entry.get(name, 0.0) for name in names] for entry in felt.values()])
+    rows -= rows.mean(axis=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    profiles[[emojis.index(emoji) for emoji in felt]] = rows
 
 
 def _calibrate_emotions(arrays: Arrays, background: list[TextMeaning]) -> None:
@@ -227,24 +216,6 @@ def _spread_ratings(arrays: Arrays, emojis: list[str], ratings: dict[str, list[f
             arrays["ratings"][number] = estimate * min(1.0, 1.5 * float(similarity[number][nearest[0]]))
 
 
-def _add_neighbours(arrays: Arrays, lexicon: dict[str, Any], comments: list[Comment]) -> None:
-    """Set the spread of the tweet model's scores over everyday comments, and who is near its emojis."""
-    model = MeaningModel(arrays, lexicon)
-    arrays["tweet_neighbours"] = _neighbours(model, lexicon["tweet_emojis"])
-    scores = [model.tweet_scores(comment.text) for comment in comments[:BACKGROUND_TEXTS]]
-    arrays["tweet_deviation"] = np.array([np.std(scores)], dtype=np.float32)
-
-
-def _neighbours(model: MeaningModel, tweet_emojis: list[str]) -> NDArray[np.int8]:
-    """Return how much of the tweet model's knowledge each emoji inherits: all of its own, some of its kin's."""
-    places = [model.index[emoji] for emoji in tweet_emojis]
-    kinship = np.maximum(model.emoji_vectors @ model.emoji_vectors[places].T - 0.5, 0) ** 2
-    share = np.minimum(4 * kinship.max(axis=1, keepdims=True), 1)
-    kinship = share * kinship / np.maximum(kinship.sum(axis=1, keepdims=True), 1e-9)
-    kinship[places] = np.eye(len(places))
-    return np.round(kinship * 127).astype(np.int8)
-
-
 def _say(stage: str) -> None:
     print(f"{time.process_time():6.1f} s  {stage}", flush=True)
 
@@ -263,9 +234,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds chat/ and emoji/")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--tweet-share", type=float, default=1.0, help="train on this share of the tweets, to tune")
     arguments = parser.parse_args()
-    arrays, lexicon = build(arguments.data, tweet_share=arguments.tweet_share)
+    arrays, lexicon = build(arguments.data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     write(arrays, lexicon, arguments.output)
 

@@ -1,16 +1,15 @@
-"""Linear models over hashed n-grams: the emotions of a text, and the emoji that a tweet carried."""
+"""Linear models over hashed words and word pairs: the emotions of a text."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.linear_model import SGDClassifier
 
-from builds.relevance_model.sources import NEGATIVE, POSITIVE, Comment, Tweet
+from builds.relevance_model.sources import NEGATIVE, POSITIVE, Comment
 from orpo.scoring.meaning import EMOTION_BITS
-from orpo.scoring.text_features import BUCKET_BITS, character_buckets, fold_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import fold_buckets, plain_text, word_buckets
 
 # How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
 RATED_AS: dict[str, dict[str, float]] = {
@@ -74,26 +73,6 @@ def train_emotions(comments: list[Comment]) -> LinearModel:
         weights.append(model.coef_[0])
         biases.append(model.intercept_[0])
     return _pack([*outputs, "positive", "negative"], np.array(weights), np.array(biases), [idf])
-
-
-def train_tweets(tweets: list[Tweet], *, inverse_regularisation: float = 0.3, iterations: int = 40) -> LinearModel:
-    """Train one softmax regression with balanced classes over word and character n-grams.
-
-    Strong regularisation and balanced classes are what the macro AUC rewards: it asks of each pair of emojis which
-    one the text is likelier under, whatever their frequencies.
-    """
-    outputs = sorted({tweet.emoji for tweet in tweets})
-    plain = [plain_text(tweet.text) for tweet in tweets]
-    words = counts([word_buckets(text) for text in plain], BUCKET_BITS)
-    characters = counts([character_buckets(text) for text in plain], BUCKET_BITS)
-    idfs = [inverse_frequency(words, least=2), inverse_frequency(characters, least=4)]
-    features = (weigh(words, idfs[0]) + weigh(characters, idfs[1])).tocsr()
-    labels = [outputs.index(tweet.emoji) for tweet in tweets]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it stops before convergence on purpose: a form of regularisation
-        model = LogisticRegression(C=inverse_regularisation, class_weight="balanced", max_iter=iterations)
-        model.fit(features, labels)
-    return _pack(outputs, model.coef_, model.intercept_, idfs)
 
 
 def counts(rows: list[NDArray[np.uint32]], bits: int) -> sparse.csr_matrix:

@@ -4,7 +4,9 @@ import csv
 import gzip
 import json
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ NEGATIVE = {
     *("fear", "grief", "nervousness", "remorse", "sadness"),
 }
 USAGE_FILE = Path(__file__).parent / "usage.tsv"
+FELT_FILE = Path(__file__).parent / "felt.tsv"
 USUAL_FILE = Path(__file__).parent / "usual.tsv"
 EXAMPLES = Path(__file__).parents[2] / "orpo" / "records" / "examples.jsonl"
 MEASURED_ON = Path(__file__).parents[2] / "benchmarks" / "data"
@@ -124,6 +127,16 @@ def read_usage() -> dict[str, str]:
     return {normalise_emoji(emoji): usage for emoji, usage in (line.split("\t") for line in lines)}
 
 
+def read_felt() -> dict[str, dict[str, float]]:
+    """Return our notes on the emotions that people use an emoji for, in the comments' labels, with weights."""
+    felt = {}
+    for line in FELT_FILE.read_text(encoding="utf-8").splitlines():
+        emoji, entry = line.split("\t")
+        names, weights = entry.split()[::2], entry.split()[1::2]
+        felt[normalise_emoji(emoji)] = dict(zip(names, map(float, weights), strict=True))
+    return felt
+
+
 def read_usual() -> dict[str, float]:
     """Return how usual people's use of an emoji is: 5 for everybody's, down to 2 for known ones.
 
@@ -158,10 +171,10 @@ class WrittenReply:
 def read_written_contexts() -> list[tuple[str, str]]:
     """Return (message, label) of the messages written to tell contexts apart, and of the embedded training prompts.
 
-    Hard negatives are labelled everyday.
+    Hard negatives are labelled everyday. Left out is what comes near a message that the score is measured on.
     """
     rows = [row for name in ("grave", "everyday", "extra") for row in _read_lines(CONTEXTS / f"{name}.jsonl")]
-    messages = [(str(row["text"]), str(row["label"])) for row in rows]
+    messages = [(str(row["text"]), str(row["label"])) for row in rows if not _is_near(row["text"])]
     for prompt in embedded_prompts("train"):
         if prompt.category not in SPEAK_OF_EMOJIS:
             messages.append((prompt.text, LABELS_OF.get(prompt.category, "everyday")))
@@ -170,7 +183,7 @@ def read_written_contexts() -> list[tuple[str, str]]:
 
 def read_messages() -> list[tuple[str, str, str, str]]:
     """Return (message, label, mood of a fitting reply, plain reply) of messages of everyday life and a few on code."""
-    rows = _read_lines(CONTEXTS / "messages.jsonl")
+    rows = [row for row in _read_lines(CONTEXTS / "messages.jsonl") if not _is_near(row["text"])]
     return [(row["text"], row["label"], row["mood"], row["reply"]) for row in rows]
 
 
@@ -179,19 +192,31 @@ def read_written_replies() -> list[WrittenReply]:
 
     Left out are those whose prompt shares six tenths of its words with one that the score is measured on.
     """
-    rows = [row for path in sorted(MEASURED_ON.glob("*.jsonl")) for row in _read_lines(path)]
-    measured = [content_words(text) for row in rows for text in (row["prompt"], row.get("text", "")) if text]
     found = []
     for row in _read_lines(EXAMPLES):
         prompt = row["prompt"][-1]["content"]
-        if row["category"] not in SPEAK_OF_EMOJIS and not _is_near(prompt, measured):
+        if row["category"] not in SPEAK_OF_EMOJIS and not _is_near(prompt):
             found.append(WrittenReply(prompt, LABELS_OF.get(row["category"], "everyday"), row["reply"]))
     return found
 
 
-def _is_near(message: str, measured: list[frozenset[str]]) -> bool:
+@cache
+def _measured_by_word() -> dict[str, list[int]]:
+    """Return the numbers of the measured texts that hold each content word."""
+    rows = [row for path in sorted(MEASURED_ON.glob("*.jsonl")) for row in _read_lines(path)]
+    texts = [text for row in rows for text in (row["prompt"], row.get("text", "")) if text]
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, text in enumerate(texts):
+        for word in content_words(text):
+            numbers[word].append(number)
+    return dict(numbers)
+
+
+def _is_near(message: str) -> bool:
+    """Return whether a measured text holds six tenths of a message's content words."""
     words = content_words(message)
-    return any(len(words & other) >= SHARED_AT_MOST * len(words) for other in measured)
+    shared = Counter(number for word in words for number in _measured_by_word().get(word, ()))
+    return len(words) > 1 and max(shared.values(), default=0) >= SHARED_AT_MOST * len(words)
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,12 +1,10 @@
-"""What a text means, in the terms that emojis are judged by: words, sense, emotions, and the tweets' 20 emojis.
+"""What a text means, in the terms that emojis are judged by: words, sense and emotions.
 
-Everything here is numpy over `data/`, which `builds/relevance_model/` makes. Three sources judge how well an emoji
-fits:
+Everything here is numpy over `data/`, which `builds/relevance_model/` makes. Two sources judge how well an emoji fits:
 
 - the lexicon: keywords of CLDR and emojilib with notes on usage, matched by stem, and the sense of the text against
   that of these words, as the static encoder sees both. It knows every emoji.
-- the emotions that people saw in comments and rated in emojis.
-- a model of tweets whose emoji was removed. It knows 20 emojis and lends what it knows to their nearest neighbours.
+- the emotions that people saw in comments, against those that an emoji is used for and was rated by.
 """
 
 import gzip
@@ -22,16 +20,15 @@ from numpy.typing import NDArray
 
 from orpo.scoring.emoji_table import normalise_emoji
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import character_buckets, fold_buckets, plain_text, text_buckets
+from orpo.scoring.text_features import fold_buckets, text_buckets
 from orpo.scoring.words import Vocabulary, stem
 
 EMOTION_BITS = 15
-# Fitted by builds/relevance_model/mixing.py on replies written for this project, and on training tweets.
+# Fitted by builds/relevance_model/mixing.py on replies written for this project.
 SENSE_WEIGHT = 0.55
 KEYWORD_WEIGHT = 0.25
 EMOTION_WEIGHT = 0.3
 RATING_WEIGHT = 0.15
-TWEET_WEIGHT = 6.0
 MOST_KEYWORDS = 12.0  # beyond, more keywords say nothing new
 
 _TINY = np.float32(1e-9)
@@ -62,7 +59,6 @@ class Sense:
 class TextMeaning(Feeling):
     """What the models see in one text."""
 
-    text: str
     sense: Sense
 
 
@@ -71,8 +67,7 @@ class MeaningModel:
 
     def __init__(self, arrays: dict[str, NDArray[np.number]], lexicon: dict[str, object]) -> None:
         """Take what the recipe made: arrays, and the lexicon's words, emojis and keywords."""
-        self._raw = arrays
-        self._arrays = _as_floats({name: array for name, array in arrays.items() if not _is_for_tweets(name)})
+        self._arrays = _as_floats(arrays)
         words, emojis, keywords = lexicon["words"], lexicon["emojis"], lexicon["keywords"]
         assert isinstance(words, list) and isinstance(emojis, list) and isinstance(keywords, list)
         self.vocabulary = Vocabulary(words, arrays["word_log_probabilities"].astype(np.float64))
@@ -89,21 +84,15 @@ class MeaningModel:
         count = len(arrays["emotion_mean"]) - 2  # the last two are positive and negative, read as probabilities
         self._emotion_mean: Array = self._arrays["emotion_mean"][:count]
         self._emotion_deviation: Array = self._arrays["emotion_deviation"][:count]
-        self._neighbours = arrays["tweet_neighbours"].astype(np.float32) / 127.0
         self._sense_mean: Array = arrays["sense_mean"].astype(np.float32)
         self._sense_scale: Array = np.asarray(SENSE_WEIGHT / arrays["sense_deviation"].astype(np.float32))
         self.text = lru_cache(maxsize=4096)(self._text)
         self.feeling = lru_cache(maxsize=4096)(self._feeling)
         self.sense = lru_cache(maxsize=4096)(self._sense)
-        self.tweet_scores = lru_cache(maxsize=4096)(self._tweet_scores)
 
     @cached_property
     def _by_stem(self) -> dict[str, tuple[NDArray[np.intp], Array]]:
         return _inverted(self.keywords)
-
-    @cached_property
-    def _tweet_arrays(self) -> dict[str, Array]:
-        return _as_floats({name: array for name, array in self._raw.items() if _is_for_tweets(name)})
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -125,15 +114,10 @@ class MeaningModel:
         return self.sense_score(number, sense) + KEYWORD_WEIGHT * by_keyword
 
     def lexical_score(self, number: int, meaning: TextMeaning) -> float:
-        """Return how well an emoji fits by the part that has seen no tweet; 0 or less where it does not."""
+        """Return how well an emoji fits by words, sense and emotions; 0 or less where it does not."""
         by_emotion = float(self.emoji_emotions[number] @ meaning.emotions)
         by_rating = float(self._rated_only[number] @ meaning.rated)
         return self.topic_score(number, meaning.sense) + EMOTION_WEIGHT * by_emotion + RATING_WEIGHT * by_rating
-
-    def affinity(self, number: int, meaning: TextMeaning) -> float:
-        """Return how well an emoji fits by all that the model knows; comparable between emojis."""
-        from_tweets = float(self._neighbours[number] @ self.tweet_scores(meaning.text))
-        return self.lexical_score(number, meaning) + TWEET_WEIGHT * from_tweets
 
     def sense_scores(self, sense: Sense) -> Array:
         """Return what `sense_score` says of every emoji at once."""
@@ -157,12 +141,7 @@ class MeaningModel:
 
     def _text(self, text: str) -> TextMeaning:
         emotions, rated, positive, negative = self._feel(text_buckets(text))
-        return TextMeaning(emotions, rated, positive, negative, text, self.sense(text))
-
-    def _tweet_scores(self, text: str) -> Array:
-        """Return the score of the tweets' emojis, in standard deviations over everyday comments, not centred."""
-        logits = self.tweet_logits(text_buckets(text), plain_text(text), self.sense(text).vector)
-        return np.asarray(logits / self._tweet_arrays["tweet_deviation"], dtype=np.float32)
+        return TextMeaning(emotions, rated, positive, negative, self.sense(text))
 
     def _sense(self, text: str) -> Sense:
         tokens = self.vocabulary.tokens(text)
@@ -190,24 +169,6 @@ class MeaningModel:
         logits: Array = (weights @ a["emotion_weights"].take(few, axis=0)) * a["emotion_scale"] + a["emotion_bias"]
         return logits
 
-    def tweet_logits(self, words: NDArray[np.uint32], plain: str, vector: Array) -> Array:
-        """Return the tweet model's score of its 20 emojis for a text (from `plain_text`), uncalibrated.
-
-        A linear model reads n-grams, a small network the sense.
-        """
-        a = self._tweet_arrays
-        characters = character_buckets(plain)
-        both = np.concatenate([words, characters])
-        weights = np.concatenate(
-            [
-                _unit_vector(a["tweet_idf_words"].take(words)),
-                _unit_vector(a["tweet_idf_characters"].take(characters)),
-            ]
-        )
-        logits: Array = (weights @ a["tweet_weights"].take(both, axis=0)) * a["tweet_scale"] + a["tweet_bias"]
-        hidden = np.maximum(vector @ a["tweet_hidden"] + a["tweet_hidden_bias"], 0.0)
-        return np.asarray(logits + hidden @ a["tweet_out"], dtype=np.float32)
-
 
 def _inverted(keywords: list[dict[str, float]]) -> dict[str, tuple[NDArray[np.intp], Array]]:
     """Return for each keyword the emojis that have it, with its weight in each."""
@@ -234,18 +195,13 @@ def _unit_vector(vector: Array) -> Array:
     return unit
 
 
-def _is_for_tweets(name: str) -> bool:
-    return name.startswith("tweet_")
-
-
 def _as_floats(arrays: dict[str, NDArray[np.number]]) -> dict[str, Array]:
     """Return the arrays of numbers ready for use; weights come as bytes that hold their signed square roots.
 
     Rows lie in one piece, as texts pick rows: `take` gets them three times as fast as an index in brackets does.
     """
     ready = {name: array.astype(np.float32, order="C") for name, array in arrays.items() if array.dtype.kind in "iuf"}
-    for name in ready.keys() & {"tweet_weights", "emotion_weights"}:
-        ready[name] = ready[name] * np.abs(ready[name])
+    ready["emotion_weights"] = ready["emotion_weights"] * np.abs(ready["emotion_weights"])
     return ready
 
 

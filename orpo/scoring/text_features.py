@@ -1,4 +1,4 @@
-"""Text as hashed word and character n-grams, the input of the small models that ship with the package.
+"""Text as hashed words and word pairs, the input of the small models that ship with the package.
 
 The same code makes the features in training and in scoring. All of it is numpy over arrays of code points, so that a
 clause costs some tens of microseconds.
@@ -12,9 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BUCKET_BITS = 17
-"""Both n-gram kinds share 2**17 buckets."""
-
-LONGEST_CHARACTERS = 4
 Buckets = NDArray[np.uint32]
 
 _TOKEN = re.compile(r"[#@]?\w[\w']*|[^\w\s]")
@@ -52,19 +49,6 @@ def word_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
     single = np.array([zlib.crc32(token.encode("utf-8", "replace")) for token in tokens], dtype=np.uint64)
     pairs = single[:-1] * _STEP + single[1:]
     return _to_buckets(np.concatenate([single, pairs]), bits)
-
-
-def character_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
-    """Return the buckets of character 2- to 4-grams, each once, in rising order."""
-    codes = np.frombuffer(f" {plain} ".encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.uint64)
-    hashes = []
-    rolling = codes + np.uint64(77)
-    for size in range(2, LONGEST_CHARACTERS + 1):
-        if len(codes) < size:
-            break
-        rolling = rolling[:-1] * _STEP + codes[size - 1 :]
-        hashes.append(rolling ^ np.uint64(size))
-    return _to_buckets(np.concatenate(hashes), bits)
 
 
 def fold_buckets(buckets: Buckets, bits: int) -> Buckets:
