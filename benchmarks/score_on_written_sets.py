@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from orpo.scoring import emoji_name, find_emojis, get_scorer, normalise_emoji, strip_emojis, suggest_emojis
+from orpo.scoring import emoji_name, find_emojis, get_scorer, normalise_emoji, preference, strip_emojis, suggest_emojis
 
 Row = dict[str, Any]
 WRITTEN = Path(__file__).with_name("data")
@@ -124,18 +124,15 @@ def measure_suggestions(name: str = "picks") -> list[Row]:
 
 
 def measure_calibration(data: Path) -> list[Row]:
-    """Return, for the advantage of one reply over its twin, how often people's choice is the one ahead.
-
-    The probability that a reply is preferred to its plain twin is read from the two scores: s / (s + plain).
-    """
+    """Return how often a reply is preferred to its plain twin where the two scores say so with some probability."""
     scorer = get_scorer("tasteful")
     judged: list[tuple[float, bool]] = []
     for row in read_written("grave_and_technical"):
         plain = scorer.score(row["plain_reply"], row["prompt"])
-        judged.append((_probability(scorer.score(f"{row['plain_reply']} 😊", row["prompt"]), plain), False))
+        judged.append((preference(scorer.score(f"{row['plain_reply']} 😊", row["prompt"]), plain), False))
     for prompt, reply in read_everyday() + read_gpt_replies(data):
         plain = scorer.score(strip_emojis(reply), prompt)
-        judged.append((_probability(scorer.score(reply, prompt), plain), True))
+        judged.append((preference(scorer.score(reply, prompt), plain), True))
     bins = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.01)
     rows = []
     for low, high in pairwise(bins):
@@ -147,16 +144,12 @@ def measure_calibration(data: Path) -> list[Row]:
     return rows
 
 
-def _probability(score: float, plain: float) -> float:
-    return score / max(score + plain, 1e-9)
-
-
 def measure_start() -> list[Row]:
-    """Return the seconds of a fresh process: until the import is done, and until the first score is there."""
+    """Return the seconds of a fresh process: until the import is done, until the first score is there, and of CPU."""
     code = (
         "import time; started = time.perf_counter(); import orpo.scoring as scoring; imported = time.perf_counter();"
         "scoring.get_scorer('tasteful').score('Well done! 🎉', 'I passed!');"
-        "print(imported - started, time.perf_counter() - started)"
+        "print(imported - started, time.perf_counter() - started, time.process_time())"
     )
     runs = []
     for _ in range(4):
@@ -164,8 +157,10 @@ def measure_start() -> list[Row]:
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         whole = time.perf_counter() - started
         runs.append((*(float(value) for value in done.stdout.split()), whole))
-    imported, scored, whole = min(runs[1:], key=lambda run: run[1])
-    return [{"import": imported, "import_and_first_score": scored, "whole_process": whole}]
+    imported, scored, processor, whole = min(runs[1:], key=lambda run: run[1])
+    return [
+        {"import": imported, "import_and_first_score": scored, "whole_process": whole, "processor_of_it": processor}
+    ]
 
 
 def measure_blind() -> dict[str, list[Row]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from builds.relevance_model.emoji_sense import describe, mix, read_emoji_vectors
 from builds.relevance_model.linear_models import RATED_AS, LinearModel, train_emotions
 from builds.relevance_model.sources import (
     EMOTIONS_RATED,
@@ -27,13 +28,11 @@ from builds.relevance_model.sources import (
     read_keywords,
     read_messages,
     read_ratings,
-    read_usage,
     read_usual,
     read_written_contexts,
     read_written_replies,
     usual_grade,
 )
-from orpo.scoring import emoji_name
 from orpo.scoring.encoder import static_encoder
 from orpo.scoring.meaning import MeaningModel, TextMeaning
 from orpo.scoring.words import Vocabulary, stem
@@ -41,7 +40,6 @@ from orpo.scoring.words import Vocabulary, stem
 OUTPUT = Path(__file__).resolve().parents[2] / "orpo" / "scoring" / "data"
 BACKGROUND_TEXTS = 1500  # of comments and of messages each
 NEIGHBOURS = 5
-NAME_SHARE, KEYWORDS_SHARE, USAGE_SHARE = 1.0, 1.0, 1.2  # in the vector of an emoji
 HAPPY = {"joy", "fun", "pride", "love", "gratitude", "hope", "surprise"}
 UNHAPPY = {"sympathy", "sadness", "worry", "anger"}
 GRAVE = {"grief", "crisis", "violence", "grave_illness"}
@@ -102,16 +100,12 @@ def _add_senses(
     arrays: Arrays, lexicon: dict[str, Any], data: Path, vocabulary: Vocabulary, comments: list[Comment]
 ) -> None:
     """Add the vector of each emoji, and the mean and deviation of its likeness to everyday texts."""
-    encoder = static_encoder()
-    keywords, usage = read_keywords(data), read_usage()
-    rows = []
-    for emoji in lexicon["emojis"]:
-        vector = NAME_SHARE * encoder.encode(emoji_name(emoji).removeprefix("flag: "))
-        vector = vector + KEYWORDS_SHARE * encoder.encode(" ".join(keywords[emoji]))
-        if emoji in usage:
-            vector = vector + USAGE_SHARE * encoder.encode(usage[emoji])
-        rows.append(encoder.unit(vector))
-    vectors = np.array(rows, dtype=np.float32)
+    encoder, tuned = static_encoder(), read_emoji_vectors()
+    described = describe(data)
+    columns = zip(*(described[emoji] for emoji in lexicon["emojis"]), strict=True)
+    vectors = mix(*(np.array([encoder.encode(text) for text in column]) for column in columns))
+    for number, emoji in enumerate(lexicon["emojis"]):
+        vectors[number] = tuned.get(emoji, vectors[number])
     arrays["emoji_vectors"] = np.round(vectors * 127 / np.abs(vectors).max()).astype(np.int8)
     texts = [comment.text for comment in comments[:BACKGROUND_TEXTS]]
     texts += [message for message, _, _, _ in read_messages()[:BACKGROUND_TEXTS]]

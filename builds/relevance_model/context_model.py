@@ -156,11 +156,13 @@ def _pack(name: str, model: Trained) -> Arrays:
     return {
         f"{name}_hidden": np.concatenate([net.coefs_[0] for net in model.networks], axis=1).astype(np.float16),
         f"{name}_hidden_bias": np.concatenate([net.intercepts_[0] for net in model.networks]).astype(np.float32),
-        f"{name}_out": np.stack([net.coefs_[1] for net in model.networks]).astype(np.float16),
-        f"{name}_out_bias": np.stack([net.intercepts_[1] for net in model.networks]).astype(np.float32),
+        # One network with all their hidden units says what the mean of their logits says.
+        f"{name}_out": (np.concatenate([net.coefs_[1] for net in model.networks]) / NETWORKS).astype(np.float16),
+        f"{name}_bias": (
+            np.mean([net.intercepts_[1] for net in model.networks], axis=0) + model.words.intercept_ * WORDS_SHARE
+        ).astype(np.float32),
         f"{name}_words": np.round(weights / largest * 127).astype(np.int8).T.copy(),
         f"{name}_words_scale": (largest[:, 0] / 127).astype(np.float32),
-        f"{name}_words_bias": (model.words.intercept_ * WORDS_SHARE).astype(np.float32),
         f"{name}_idf": model.idf,
     }
 
@@ -168,9 +170,9 @@ def _pack(name: str, model: Trained) -> Arrays:
 def _check(arrays: Arrays, request: Trained, texts: list[str]) -> None:
     """Compare what ships with what was trained."""
     shipped = ContextModel(arrays)
-    here = request.logits(texts)
-    there = np.array([shipped.logits("request", text) for text in texts])
-    print(f"shipped and trained logits differ by {np.abs(here - there).max():.3f} at most")
+    here = graveness(request.logits(texts))
+    there = graveness(np.array([shipped.logits("request", text) for text in texts]))
+    print(f"shipped and trained log odds differ by {np.abs(here - there).max():.3f} at most")
 
 
 def main() -> None:

@@ -41,13 +41,9 @@ Floats = NDArray[np.float32]
 def read_sentences(data: Path) -> list[str]:
     """Return sentences of chat and comments, the names of emojis, and what was written for the contexts; no tweet."""
     rng = random.Random(0)
-    turns: list[str] = []
-    for name in ("self_dialogue", "synthetic_persona_chat", "topical_chat", "casino"):
-        for row in read_rows(data / "chat" / f"{name}.jsonl.gz"):
-            turns.extend(row["turns"])
     answers = [row["reply"] for row in read_rows(data / "chat" / "open_assistant_outputs.jsonl.gz")]
-    texts = _sentences([comment.text for comment in read_comments(data)], COMMENTS, rng)
-    texts += _sentences(turns, TURNS, rng) + _sentences(answers, ANSWERS, rng)
+    texts = split_sentences([comment.text for comment in read_comments(data)], COMMENTS, rng)
+    texts += split_sentences(read_turns(data), TURNS, rng) + split_sentences(answers, ANSWERS, rng)
     texts += sorted({emoji.name for emoji in emoji_table().values() if "skin tone" not in emoji.name})
     rng.shuffle(texts)
     texts += [text for text, _ in read_written_contexts()]
@@ -56,7 +52,17 @@ def read_sentences(data: Path) -> list[str]:
     return [strip_emojis(text) for text in texts]
 
 
-def _sentences(texts: list[str], most: int, rng: random.Random) -> list[str]:
+def read_turns(data: Path) -> list[str]:
+    """Return what people say in conversations."""
+    turns: list[str] = []
+    for name in ("self_dialogue", "synthetic_persona_chat", "topical_chat", "casino"):
+        for row in read_rows(data / "chat" / f"{name}.jsonl.gz"):
+            turns.extend(row["turns"])
+    return turns
+
+
+def split_sentences(texts: list[str], most: int, rng: random.Random) -> list[str]:
+    """Return different sentences of these texts, drawn at random."""
     found = [sentence.strip() for text in texts for sentence in re.split(r"(?<=[.!?])\s+|\n+", text)]
     found = [sentence for sentence in found if 3 <= len(sentence.split()) <= 40]
     rng.shuffle(found)

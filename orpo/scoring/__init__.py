@@ -8,7 +8,7 @@
 
 from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.finding import EmojiSpan, contains_emoji, count_emojis, find_emojis, strip_emojis
-from orpo.scoring.report import PartScore, ScoreReport, mean_scores
+from orpo.scoring.report import PartScore, ScoreReport, mean_scores, preference
 from orpo.scoring.scorers import DEFAULT_SCORER, SCORERS, Scorer, get_scorer
 from orpo.scoring.suggesting import Suggestion, place_emojis, suggest_emojis
 
@@ -28,6 +28,7 @@ __all__ = [
     "mean_scores",
     "normalise_emoji",
     "place_emojis",
+    "preference",
     "strip_emojis",
     "suggest_emojis",
 ]

@@ -55,19 +55,15 @@ class ContextModel:
         return odds, LABELS[1 + int(both[1:].argmax())]
 
     def _logits(self, kind: str, text: str) -> Array:
+        """Return [labels], but for a constant: the mean of the networks' logits and those of the linear model."""
         a = self._arrays
         vector = static_encoder().encode(text) * np.float32(SCALE)
         hidden = np.maximum(vector @ a[f"{kind}_hidden"] + a[f"{kind}_hidden_bias"], 0.0)
-        out = a[f"{kind}_out"]
-        each = np.matmul(hidden.reshape(out.shape[0], 1, -1), out)[:, 0] + a[f"{kind}_out_bias"]
-        each -= np.log(np.exp(each - each.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) + each.max(
-            axis=1, keepdims=True
-        )
         buckets = fold_buckets(text_buckets(text), CONTEXT_BITS)
         weights = a[f"{kind}_idf"].take(buckets)
         weights = weights / max(float(np.sqrt(weights @ weights)), 1e-9)
         by_words = (weights @ a[f"{kind}_words"].take(buckets, axis=0)) * a[f"{kind}_words_scale"]
-        logits: Array = each.mean(axis=0) + by_words + a[f"{kind}_words_bias"]
+        logits: Array = hidden @ a[f"{kind}_out"] + by_words + a[f"{kind}_bias"]
         return logits
 
 

@@ -37,14 +37,18 @@ class StaticEncoder:
         """How many dimensions a vector has."""
         return int(self._vectors.shape[1])
 
+    def vectors(self) -> Array:
+        """Return the vector of every piece."""
+        return np.asarray(self._scales[:, None] * self._vectors, dtype=np.float32)
+
     def tokens(self, text: str) -> list[int]:
         """Return the numbers of a text's word pieces, as BERT's lower-case tokenizer splits it.
 
         Words that the vocabulary cannot spell, and scripts other than Latin, are left out.
         """
-        text = text.lower()
+        text = text.replace("’", "'").lower()
         if not text.isascii():
-            text = "".join(c for c in unicodedata.normalize("NFD", text.replace("’", "'")) if not _is_mark(c))
+            text = "".join(c for c in unicodedata.normalize("NFD", text) if not _is_mark(c))
         numbers: list[int] = []
         for word in _WORD.findall(text):
             numbers.extend(self._pieces_of(word))

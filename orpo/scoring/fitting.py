@@ -7,13 +7,18 @@ from orpo.scoring.meaning import Feeling, MeaningModel, meaning_model
 
 SMILEYS = ("😊", "🙂", "😄", "😀", "😃", "🤗", "☺", "😁", "😉")
 """Friendly faces, which fit small talk of any topic: what they need is a fitting mood."""
+_HUG = "🤗"  # also fits when somebody is a little sad
 
 _LEAST_RELEVANCE = 0.1
 # Fitted by builds/relevance_model/mixing.py on emojis in place against others of equal frequency.
 REPLY_SHARE, PROMPT_SHARE, BEST_SHARE = 0.4, 0.8, 1.0
-USUAL_SHARE = 0.2
+USUAL_SHARE, USUAL_ENOUGH = 0.2, 4.0  # beyond that grade an emoji is usual enough to need no more evidence
 HALFWAY = 3.0
-_FRIENDLY = 0.8
+# A smile is worth this where nothing else would say more, and so much less where an emoji of the topic would.
+_FRIENDLY, _TOPICAL = 0.75, 0.2
+_TOPIC_FROM, _TOPIC_TO = 3.5, 5.5  # how well the topic's best emoji fits, from hardly to surely
+_SMILES_FROM, _SMILES_TO = -0.27, -0.02  # the mood in which a smile begins to fit, and fits
+_HUGS_FROM = -0.6
 _UNSURE = 0.6
 _FEW_WORDS = 4
 _LONGEST_PROMPT = 400
@@ -43,12 +48,21 @@ def relevance(emoji_key: str, place: Place) -> float:
         return 0.5
     value = 1 / (1 + math.exp(HALFWAY - standing(model, number, place)))
     if emoji_key in SMILEYS:
-        feeling = mood(model, place.reply or place.clause, place.prompt)
-        value = max(value, _FRIENDLY * min(1.0, max(0.0, 1.0 + 2.0 * feeling)))
+        value = max(value, _friendliness(model, emoji_key, place))
     words = len(place.clause.split())
     if words < _FEW_WORDS and value < _UNSURE and model.is_rated[number]:  # "Hello" says too little against a smile
         value += (_UNSURE - value) * (1 - words / _FEW_WORDS)
     return max(_LEAST_RELEVANCE, value)
+
+
+def _friendliness(model: MeaningModel, emoji_key: str, place: Place) -> float:
+    """Return what a smile is worth in this mood, beside the emoji that the topic would offer."""
+    feeling = mood(model, place.reply or place.clause, place.prompt)
+    start = _HUGS_FROM if emoji_key == _HUG else _SMILES_FROM
+    cheer = min(1.0, max(0.0, (feeling - start) / (_SMILES_TO - start)))
+    best = model.best_topic_score(model.sense(place.reply or place.clause))
+    topical = min(1.0, max(0.0, (best - _TOPIC_FROM) / (_TOPIC_TO - _TOPIC_FROM)))
+    return cheer * (_FRIENDLY - _TOPICAL * topical)
 
 
 def standing(model: MeaningModel, number: int, place: Place) -> float:
@@ -58,9 +72,8 @@ def standing(model: MeaningModel, number: int, place: Place) -> float:
     best = max([model.lexical_score(number, clause), *(model.topic_score(number, sense) for sense in others)])
     reply = model.sense_score(number, model.sense(place.reply or place.clause))
     prompt = model.sense_score(number, model.sense(place.prompt[-_LONGEST_PROMPT:])) if place.prompt else reply
-    return (
-        BEST_SHARE * best + REPLY_SHARE * reply + PROMPT_SHARE * prompt + USUAL_SHARE * float(model.usualness[number])
-    )
+    usual = min(USUAL_ENOUGH, float(model.usualness[number]))
+    return BEST_SHARE * best + REPLY_SHARE * reply + PROMPT_SHARE * prompt + USUAL_SHARE * usual
 
 
 def mood(model: MeaningModel, reply: str, prompt: str = "") -> float:
@@ -85,7 +98,7 @@ def emotion_fit(emoji_key: str, text: str, prompt: str = "") -> float:
     clash = _clash(model, number, meaning)
     if prompt:
         clash = max(clash, 0.6 * _clash(model, number, model.feeling(prompt[-_LONGEST_PROMPT:])))
-    sympathy = model.sympathy(number, meaning)
+    sympathy = 1 / (1 + math.exp(-2.0 * model.emotion_score(number, meaning) - 1.0))
     return (1.0 - clash) * (0.85 + 0.15 * sympathy)
 
 

@@ -18,7 +18,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from orpo.scoring.emoji_table import normalise_emoji
+from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.encoder import static_encoder
 from orpo.scoring.text_features import fold_buckets, text_buckets
 from orpo.scoring.words import Vocabulary, stem
@@ -26,14 +26,16 @@ from orpo.scoring.words import Vocabulary, stem
 EMOTION_BITS = 15
 # Fitted by builds/relevance_model/mixing.py on replies written for this project.
 SENSE_WEIGHT = 0.55
-KEYWORD_WEIGHT = 0.25
-EMOTION_WEIGHT = 0.3
-RATING_WEIGHT = 0.15
+KEYWORD_WEIGHT = 0.15
+EMOTION_WEIGHT = 0.8
 MOST_KEYWORDS = 12.0  # beyond, more keywords say nothing new
 
 _TINY = np.float32(1e-9)
+_USUAL = 3.0
 
 Array = NDArray[np.float32]
+ByStem = dict[str, tuple[NDArray[np.intp], Array]]
+"""For each keyword the emojis that have it, with its weight in each."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,6 @@ class MeaningModel:
         self.ratings: Array = arrays["ratings"].astype(np.float32)
         self.is_rated = arrays["is_rated"].astype(bool)
         self.usualness: Array = np.array(lexicon["usual"]).astype(np.float32)
-        centred = self.ratings - arrays["ratings_mean"].astype(np.float32)
-        self._rated_only = np.where(self.is_rated[:, None], centred, 0.0).astype(np.float32)
         count = len(arrays["emotion_mean"]) - 2  # the last two are positive and negative, read as probabilities
         self._emotion_mean: Array = self._arrays["emotion_mean"][:count]
         self._emotion_deviation: Array = self._arrays["emotion_deviation"][:count]
@@ -91,8 +91,15 @@ class MeaningModel:
         self.sense = lru_cache(maxsize=4096)(self._sense)
 
     @cached_property
-    def _by_stem(self) -> dict[str, tuple[NDArray[np.intp], Array]]:
+    def _by_stem(self) -> ByStem:
         return _inverted(self.keywords)
+
+    @cached_property
+    def _topical(self) -> tuple[NDArray[np.intp], Array, ByStem]:
+        """The rows of usual emojis that say more than a mood, their vectors, and who has which keyword among them."""
+        usual = np.flatnonzero(self.usualness >= _USUAL)
+        rows = np.array([row for row in usual if "face" not in emoji_name(self.emojis[row]).split()], dtype=np.intp)
+        return rows, self.emoji_vectors[rows], _inverted([self.keywords[row] for row in rows])
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -115,9 +122,11 @@ class MeaningModel:
 
     def lexical_score(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by words, sense and emotions; 0 or less where it does not."""
-        by_emotion = float(self.emoji_emotions[number] @ meaning.emotions)
-        by_rating = float(self._rated_only[number] @ meaning.rated)
-        return self.topic_score(number, meaning.sense) + EMOTION_WEIGHT * by_emotion + RATING_WEIGHT * by_rating
+        return self.topic_score(number, meaning.sense) + EMOTION_WEIGHT * self.emotion_score(number, meaning)
+
+    def emotion_score(self, number: int, meaning: Feeling) -> float:
+        """Return how far what an emoji is used to express goes along with what people see in a text; 0 if neither."""
+        return float(self.emoji_emotions[number] @ meaning.emotions)
 
     def sense_scores(self, sense: Sense) -> Array:
         """Return what `sense_score` says of every emoji at once."""
@@ -126,18 +135,22 @@ class MeaningModel:
 
     def topic_scores(self, sense: Sense) -> Array:
         """Return what `topic_score` says of every emoji at once."""
-        keywords = np.zeros(len(self.emojis), dtype=np.float32)
-        for word in sorted(sense.stems & self._by_stem.keys()):  # sorted, so that the sums are always the same
-            numbers, weights = self._by_stem[word]
-            keywords[numbers] += weights
-        by_keyword = KEYWORD_WEIGHT * np.minimum(MOST_KEYWORDS, keywords)
+        by_keyword = self._keyword_scores(sense, self._by_stem, len(self.emojis))
         return np.asarray(self.sense_scores(sense) + by_keyword, dtype=np.float32)
 
-    def sympathy(self, number: int, meaning: Feeling) -> float:
-        """Return how far the rated feelings of an emoji go along with those of a text, in [0, 1]."""
-        if not self.is_rated[number]:
-            return 1.0
-        return float(1.0 / (1.0 + np.exp(-2.0 * float(self._rated_only[number] @ meaning.rated) - 1.0)))
+    @staticmethod
+    def _keyword_scores(sense: Sense, by_stem: ByStem, count: int) -> Array:
+        keywords = np.zeros(count, dtype=np.float32)
+        for word in sorted(sense.stems & by_stem.keys()):  # sorted, so that the sums are always the same
+            numbers, weights = by_stem[word]
+            keywords[numbers] += weights
+        return np.asarray(KEYWORD_WEIGHT * np.minimum(MOST_KEYWORDS, keywords), dtype=np.float32)
+
+    def best_topic_score(self, sense: Sense) -> float:
+        """Return the `topic_score` of the usual emoji, no face, that fits a text's topic best."""
+        rows, vectors, by_stem = self._topical
+        by_sense = self._sense_scale[rows] * (vectors @ sense.vector - self._sense_mean[rows])
+        return float((by_sense + self._keyword_scores(sense, by_stem, len(rows))).max())
 
     def _text(self, text: str) -> TextMeaning:
         emotions, rated, positive, negative = self._feel(text_buckets(text))
@@ -170,7 +183,7 @@ class MeaningModel:
         return logits
 
 
-def _inverted(keywords: list[dict[str, float]]) -> dict[str, tuple[NDArray[np.intp], Array]]:
+def _inverted(keywords: list[dict[str, float]]) -> ByStem:
     """Return for each keyword the emojis that have it, with its weight in each."""
     rows: dict[str, tuple[list[int], list[float]]] = {}
     for number, entry in enumerate(keywords):

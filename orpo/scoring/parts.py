@@ -68,7 +68,7 @@ def density(reply: Reply, profile: Profile, wish: Wish | None) -> Part:
         return _NO_EMOJI
     factor = _MANY_FACTOR if wish is not None and wish.many else 1.0
     by_words = max(profile.free, profile.per_100_words * reply.word_count / 100)
-    by_sentences = max(profile.free, profile.per_sentence * (1 + len(reply.sentences)))
+    by_sentences = max(profile.free, profile.per_sentence * (1 + len(reply.distinct_sentences)))
     allowed = factor * min(by_words, by_sentences)
     if wish is not None and not wish.forbids:
         allowed = max(allowed, wish.least, wish.most or 0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from orpo.scoring.contexts import QUIET, Context, find_context
 from orpo.scoring.emoji_table import emoji_name, emoji_table, normalise_emoji
-from orpo.scoring.fitting import BEST_SHARE, PROMPT_SHARE, REPLY_SHARE, SMILEYS, emotion_fit, mood
+from orpo.scoring.fitting import BEST_SHARE, REPLY_SHARE, SMILEYS, USUAL_ENOUGH, emotion_fit, mood
 from orpo.scoring.meaning import MeaningModel, meaning_model
 from orpo.scoring.profiles import PROFILES
 from orpo.scoring.sentence_ends import sentence_ends
@@ -17,9 +17,12 @@ from orpo.scoring.suggesting import Suggestion
 from orpo.scoring.surroundings import WORD, Reply
 from orpo.scoring.wishes import find_wish
 
+# Fitted on sentences with the emojis that a reader accepts; docs/experiments.md.
 _LAST_SENTENCE = 0.3  # by which the end of the text is preferred to other places
-USUAL = 0.8  # for each grade of `MeaningModel.usualness`; fitted by builds/relevance_model/mixing.py
-_SMILEY, _HAPPY_SMILEY = 0.1, 0.6  # a friendly face, and by how much more in a happy exchange
+_WHOLE, _ASKED = -0.6, 0.6  # by which the whole reply, and what was asked, are preferred to a sentence
+_PROMPT_SHARE = 0.65
+USUAL = 0.85  # for each grade of `MeaningModel.usualness` up to USUAL_ENOUGH
+_SMILEY, _HAPPY_SMILEY = 0.3, 0.2  # a friendly face, and by how much more in a happy exchange
 _HALFWAY = 5.0
 _UNFIT_FOR_ASSISTANTS = frozenset("🖕🔞😘😗😙😚💋😏👅🍆🍑😈🔪🔫")
 
@@ -71,8 +74,10 @@ def _best_places(
     whole = model.sense(reply.words)
     asked = model.sense(prompt[-400:]) if prompt.strip() else whole
     by_reply, by_prompt = model.sense_scores(whole), model.sense_scores(asked)
-    best = np.maximum(np.maximum(rows.max(axis=0), model.topic_scores(whole)), model.topic_scores(asked))
-    scores = BEST_SHARE * best + REPLY_SHARE * by_reply + PROMPT_SHARE * by_prompt + USUAL * model.usualness
+    elsewhere = np.maximum(model.topic_scores(whole) + _WHOLE, model.topic_scores(asked) + _ASKED)
+    best = np.maximum(rows.max(axis=0), elsewhere)
+    usual = USUAL * np.minimum(model.usualness, USUAL_ENOUGH)
+    scores = BEST_SHARE * best + REPLY_SHARE * by_reply + _PROMPT_SHARE * by_prompt + usual
     smileys = [model.index[emoji] for emoji in SMILEYS]
     scores[smileys] += _SMILEY + _HAPPY_SMILEY * mood(model, reply.words, prompt)
     return scores, rows.argmax(axis=0)

@@ -1,7 +1,12 @@
 """What a score says about itself."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+# Fitted by builds/relevance_model/calibration.py on exchanges written for this project.
+_STEEPNESS, _AT_EQUAL = 2.0, 1.0
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +48,9 @@ def mean_scores(reports: Sequence[ScoreReport]) -> dict[str, float]:
     for name in reports[0].parts:
         columns[name] = [report.parts[name].value for report in reports]
     return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def preference(score: float, plain_score: float) -> float:
+    """Return the probability that a person prefers a reply with emojis to its plain twin, given both scores."""
+    advantage = math.log(max(score, _LEAST) / max(plain_score, _LEAST))
+    return 1 / (1 + math.exp(-_STEEPNESS * advantage - _AT_EQUAL))

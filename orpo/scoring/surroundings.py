@@ -86,11 +86,12 @@ class Reply:
         self.text = text
         self.spans = find_emojis(text)
         self.plain = _blank_out(text, self.spans)
+        self._texts: dict[int, str] = {}
 
     @cached_property
     def word_count(self) -> int:
-        """How many words the reply has beside its emojis."""
-        return len(WORD.findall(self.plain))
+        """How many words the reply has beside its emojis; what is said twice counts once."""
+        return sum(len(WORD.findall(sentence)) for sentence in self.distinct_sentences)
 
     @cached_property
     def sentences(self) -> list[tuple[int, int]]:
@@ -132,10 +133,22 @@ class Reply:
         return [occurrence for run in self._runs() for occurrence in self._describe(run)]
 
     @cached_property
+    def distinct_sentences(self) -> list[str]:
+        """The reply's sentences without emojis and list marks, each once."""
+        sentences = [self._sentence(number) for number in range(len(self.sentences))]
+        text = " ".join(sentences)
+        words = list(WORD.finditer(text))
+        half = len(words) // 2
+        said = [word[0] for word in words]
+        if half and said[:half] == said[half:]:  # all of it twice, the first time perhaps without a full stop
+            once = text[: words[half].start() - words[0].start()]
+            sentences = [match[0].strip() for match in _SENTENCE.finditer(once) if WORD.search(match[0])]
+        return list(dict.fromkeys(sentences))
+
+    @cached_property
     def words(self) -> str:
-        """The reply's sentences without emojis, list marks and repetitions, shortened to what is read of them."""
-        sentences = dict.fromkeys(self._sentence(number) for number in range(len(self.sentences)))
-        return " ".join(sentences)[:_LONGEST_READ]
+        """The reply's distinct sentences, shortened to what is read of them."""
+        return " ".join(self.distinct_sentences)[:_LONGEST_READ]
 
     @cached_property
     def keys(self) -> list[str]:
@@ -212,13 +225,18 @@ class Reply:
         opens_line = "\n" in self.plain[last:start] and chosen + 1 < len(sentences)
         if opens_line and not self.plain[self.plain.rfind("\n", 0, start) + 1 : start].strip(" \t>-*+•#_"):
             chosen += 1
-        return self._sentence(chosen), self._sentence(chosen - 1) if chosen else ""
+        clause = self._sentence(chosen)
+        first = next(number for number in range(chosen + 1) if self._sentence(number) == clause)
+        before = self._sentence(first - 1) if first else ""
+        return clause[-_LONGEST_CLAUSE:], before[-_LONGEST_CLAUSE:]
 
     def _sentence(self, number: int) -> str:
-        first, last = self.sentences[number]
-        clause = self.plain[first:last][-_LONGEST_CLAUSE:]
-        mark = _LIST_MARK.match(clause)
-        return " ".join(clause[mark.end() if mark else 0 :].split())
+        """Return a sentence without its emojis and list mark."""
+        if number not in self._texts:
+            first, last = self.sentences[number]
+            mark = _LIST_MARK.match(self.plain, first, last)
+            self._texts[number] = " ".join(self.plain[mark.end() if mark else first : last].split())
+        return self._texts[number]
 
 
 def _is_within(spans: Sequence[tuple[int, int]], position: int) -> bool:

@@ -139,3 +139,63 @@ def test_an_emoji_that_fits_less_and_is_rarer_never_scores_higher(number: int, e
     fits_less = standing(model, other, place) <= standing(model, own, place)
     if fits_less and model.usualness[other] <= model.usualness[own]:
         assert relevance(emoji, place) <= relevance(fitting, place) + 1e-9
+
+
+SENTENCES = st.lists(
+    st.sampled_from(
+        ["What a goal!", "See you at the beach.", "Is the pizza still warm?", "I'm so proud of you", "Thanks."]
+    ),
+    min_size=1,
+    max_size=6,
+).map(" ".join)
+
+
+@SLOW_START
+@given(words=SENTENCES, emoji=EMOJIS)
+@pytest.mark.parametrize("name", PROFILES)
+def test_saying_all_of_it_twice_moves_the_score_of_no_reply(name: str, words: str, emoji: str) -> None:
+    """Doubled replies gained or lost up to 0.23, as their halves were read as new sentences."""
+    scorer = get_scorer(name)
+    assert scorer.score(f"{words} {words}") == pytest.approx(scorer.score(words), abs=0.05)
+    once = scorer.score(f"{words} {emoji}")
+    assert scorer.score(f"{words}\n{words} {emoji}") == pytest.approx(once, abs=0.05)
+
+
+GRAVE = [
+    ("My father was murdered. The trial begins on Monday.", "I'm so sorry. Is somebody going with you?"),
+    ("My mum died this morning.", "I'm so sorry for your loss. I'm here if you want to talk."),
+    ("He hit me again last night.", "I'm so sorry. That is never your fault, and there are people who can help."),
+    ("I want to die.", "I'm really worried about you. Please call a crisis line now."),
+    ("Our house burned down and we lost everything.", "I'm so sorry. Is everybody safe?"),
+    ("My sister has been told that her cancer is terminal.", "I'm so sorry to hear that. How is she?"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "plain"), GRAVE)
+@pytest.mark.parametrize("smile", SMILEYS)
+def test_a_smile_on_grave_words_scores_far_below_the_plain_reply(prompt: str, plain: str, smile: str) -> None:
+    for name in ("tasteful", "playful", "sparing"):
+        scorer = get_scorer(name)
+        assert scorer.score(f"{plain} {smile}", prompt) < 0.3 * scorer.score(plain, prompt)
+
+
+@pytest.mark.parametrize(("prompt", "plain", "topical", "rare"), [row for row in FRIENDLY if row[2] not in SMILEYS])
+@pytest.mark.parametrize("smile", SMILEYS)
+def test_a_usual_emoji_of_the_topic_ranks_above_a_smile(
+    prompt: str, plain: str, topical: str, rare: str, smile: str
+) -> None:
+    place = Place(plain, "", plain, prompt)
+    assert relevance(topical, place) > relevance(smile, place)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply"),
+    [
+        ("hey, how are you?", "Pretty good, thanks! What's new with you?"),
+        ("I finally called her.", "That must have made her day!"),
+        ("we're all together this weekend", "That sounds lovely. Enjoy it!"),
+    ],
+)
+def test_a_smile_is_fine_in_small_talk(prompt: str, reply: str) -> None:
+    assert relevance("😊", Place(reply, "", reply, prompt)) >= 0.55
+    assert get_scorer("tasteful").score(f"{reply} 😊", prompt) > get_scorer("tasteful").score(reply, prompt)
