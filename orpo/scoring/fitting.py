@@ -11,9 +11,9 @@ _HUG = "🤗"  # also fits when somebody is a little sad
 
 _LEAST_RELEVANCE = 0.1
 # Fitted by builds/relevance_model/mixing.py on emojis in place against others of equal frequency.
-REPLY_SHARE, PROMPT_SHARE, BEST_SHARE = 0.4, 0.8, 1.0
+REPLY_SHARE, PROMPT_SHARE, BEST_SHARE = 0.6, 0.6, 1.0
 USUAL_SHARE, USUAL_ENOUGH = 0.2, 4.0  # beyond that grade an emoji is usual enough to need no more evidence
-HALFWAY = 3.0
+HALFWAY = 2.7
 # A smile is worth this where nothing else would say more, and so much less where an emoji of the topic would.
 _FRIENDLY, _TOPICAL = 0.75, 0.2
 _TOPIC_FROM, _TOPIC_TO = 3.5, 5.5  # how well the topic's best emoji fits, from hardly to surely
@@ -52,7 +52,7 @@ def relevance(emoji_key: str, place: Place) -> float:
     words = len(place.clause.split())
     if words < _FEW_WORDS and value < _UNSURE and model.is_rated[number]:  # "Hello" says too little against a smile
         value += (_UNSURE - value) * (1 - words / _FEW_WORDS)
-    return max(_LEAST_RELEVANCE, value)
+    return _LEAST_RELEVANCE + (1 - _LEAST_RELEVANCE) * value  # no floor: the worse of two bad ones stays below
 
 
 def _friendliness(model: MeaningModel, emoji_key: str, place: Place) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from orpo.scoring.contexts import QUIET, Context, find_context
 from orpo.scoring.emoji_table import emoji_name, emoji_table, normalise_emoji
-from orpo.scoring.fitting import BEST_SHARE, REPLY_SHARE, SMILEYS, USUAL_ENOUGH, emotion_fit, mood
+from orpo.scoring.fitting import SMILEYS, USUAL_ENOUGH, emotion_fit, mood
 from orpo.scoring.meaning import MeaningModel, meaning_model
 from orpo.scoring.profiles import PROFILES
 from orpo.scoring.sentence_ends import sentence_ends
@@ -20,7 +20,7 @@ from orpo.scoring.wishes import find_wish
 # Fitted on sentences with the emojis that a reader accepts; docs/experiments.md.
 _LAST_SENTENCE = 0.3  # by which the end of the text is preferred to other places
 _WHOLE, _ASKED = -0.6, 0.6  # by which the whole reply, and what was asked, are preferred to a sentence
-_PROMPT_SHARE = 0.65
+_REPLY_SHARE, _PROMPT_SHARE = 0.4, 0.65
 USUAL = 0.85  # for each grade of `MeaningModel.usualness` up to USUAL_ENOUGH
 _SMILEY, _HAPPY_SMILEY = 0.3, 0.2  # a friendly face, and by how much more in a happy exchange
 _HALFWAY = 5.0
@@ -77,7 +77,7 @@ def _best_places(
     elsewhere = np.maximum(model.topic_scores(whole) + _WHOLE, model.topic_scores(asked) + _ASKED)
     best = np.maximum(rows.max(axis=0), elsewhere)
     usual = USUAL * np.minimum(model.usualness, USUAL_ENOUGH)
-    scores = BEST_SHARE * best + REPLY_SHARE * by_reply + _PROMPT_SHARE * by_prompt + usual
+    scores = best + _REPLY_SHARE * by_reply + _PROMPT_SHARE * by_prompt + usual
     smileys = [model.index[emoji] for emoji in SMILEYS]
     scores[smileys] += _SMILEY + _HAPPY_SMILEY * mood(model, reply.words, prompt)
     return scores, rows.argmax(axis=0)

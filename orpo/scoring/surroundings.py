@@ -136,7 +136,7 @@ class Reply:
     def distinct_sentences(self) -> list[str]:
         """The reply's sentences without emojis and list marks, each once."""
         sentences = [self._sentence(number) for number in range(len(self.sentences))]
-        text = " ".join(sentences)
+        text = "\n".join(sentences)
         words = list(WORD.finditer(text))
         half = len(words) // 2
         said = [word[0] for word in words]
@@ -144,6 +144,12 @@ class Reply:
             once = text[: words[half].start() - words[0].start()]
             sentences = [match[0].strip() for match in _SENTENCE.finditer(once) if WORD.search(match[0])]
         return list(dict.fromkeys(sentences))
+
+    @cached_property
+    def _first_time(self) -> dict[str, int]:
+        """Where each sentence stands for the first time."""
+        numbers = range(len(self.sentences) - 1, -1, -1)
+        return {self._sentence(number): number for number in numbers}
 
     @cached_property
     def words(self) -> str:
@@ -226,7 +232,7 @@ class Reply:
         if opens_line and not self.plain[self.plain.rfind("\n", 0, start) + 1 : start].strip(" \t>-*+•#_"):
             chosen += 1
         clause = self._sentence(chosen)
-        first = next(number for number in range(chosen + 1) if self._sentence(number) == clause)
+        first = self._first_time[clause]
         before = self._sentence(first - 1) if first else ""
         return clause[-_LONGEST_CLAUSE:], before[-_LONGEST_CLAUSE:]
 
