@@ -63,8 +63,7 @@ class ContextModel:
         weights = a[f"{kind}_idf"].take(buckets)
         weights = weights / max(float(np.sqrt(weights @ weights)), 1e-9)
         by_words = (weights @ a[f"{kind}_words"].take(buckets, axis=0)) * a[f"{kind}_words_scale"]
-        logits: Array = hidden @ a[f"{kind}_out"] + by_words + a[f"{kind}_bias"]
-        return logits
+        return np.asarray(hidden @ a[f"{kind}_out"] + by_words + a[f"{kind}_bias"], dtype=np.float32)
 
 
 def _graveness(logits: Array) -> float:
