@@ -9,11 +9,11 @@ SMILEYS = ("😊", "🙂", "😄", "😀", "😃", "🤗", "☺", "😁", "😉"
 """Friendly faces, which fit small talk of any topic: what they need is a fitting mood."""
 _HUG = "🤗"  # also fits when somebody is a little sad
 
-_LEAST_RELEVANCE = 0.1
+_LEAST_RELEVANCE = 0.03
 # Fitted by builds/relevance_model/mixing.py on emojis in place against others of equal frequency.
 REPLY_SHARE, PROMPT_SHARE, BEST_SHARE = 0.6, 0.6, 1.0
 USUAL_SHARE, USUAL_ENOUGH = 0.2, 4.0  # beyond that grade an emoji is usual enough to need no more evidence
-HALFWAY = 2.7
+HALFWAY = 2.95
 # A smile is worth this where nothing else would say more, and so much less where an emoji of the topic would.
 _FRIENDLY, _TOPICAL = 0.75, 0.2
 _TOPIC_FROM, _TOPIC_TO = 3.5, 5.5  # how well the topic's best emoji fits, from hardly to surely

@@ -137,11 +137,8 @@ class Reply:
         """The reply's sentences without emojis and list marks, each once."""
         sentences = [self._sentence(number) for number in range(len(self.sentences))]
         text = "\n".join(sentences)
-        words = list(WORD.finditer(text))
-        half = len(words) // 2
-        said = [word[0] for word in words]
-        if half and said[:half] == said[half:]:  # all of it twice, the first time perhaps without a full stop
-            once = text[: words[half].start() - words[0].start()]
+        once = _said_once(text)
+        if len(once) < len(text):
             sentences = [match[0].strip() for match in _SENTENCE.finditer(once) if WORD.search(match[0])]
         return list(dict.fromkeys(sentences))
 
@@ -243,6 +240,16 @@ class Reply:
             mark = _LIST_MARK.match(self.plain, first, last)
             self._texts[number] = " ".join(self.plain[mark.end() if mark else first : last].split())
         return self._texts[number]
+
+
+def _said_once(text: str) -> str:
+    """Return a text, or what it says twice; the first time may lack a full stop."""
+    words = list(WORD.finditer(text))
+    said = [word[0] for word in words]
+    while (half := len(said) // 2) and said[:half] == said[half:]:
+        text = text[: words[half].start() - words[0].start()]
+        said = said[:half]
+    return text
 
 
 def _is_within(spans: Sequence[tuple[int, int]], position: int) -> bool:
