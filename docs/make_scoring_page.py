@@ -58,11 +58,11 @@ MEANINGS = {
 
 
 RELIABILITY = [
-    ("0.0 to 0.1", 87, 0.04, 0.01),
-    ("0.1 to 0.3", 61, 0.14, 0.07),
-    ("0.3 to 0.5", 26, 0.41, 0.62),
-    ("0.5 to 0.7", 211, 0.64, 0.98),
-    ("0.7 to 0.9", 525, 0.73, 1.00),
+    ("0.0 to 0.1", 127, 0.02, 0.00),
+    ("0.1 to 0.3", 29, 0.12, 0.07),
+    ("0.5 to 0.7", 5, 0.61, 1.00),
+    ("0.7 to 0.9", 12, 0.83, 0.75),
+    ("0.9 to 1.0", 737, 0.99, 1.00),
 ]
 
 
@@ -99,16 +99,15 @@ def page() -> str:
         "and `place_emojis(text, prompt, count)` of `orpo.scoring`. No word lists tell grief, law or code: a",
         "small model reads the request and the reply (`builds/relevance_model/`).",
         "",
-        "Read as a probability that the reply with emojis is preferred to its plain twin,",
-        "score / (score + plain's score):",
+        "`preference(score, plain_score)` reads two scores as the probability that a person prefers the reply with",
+        "emojis to its plain twin:",
         "",
         "| said | pairs | mean said | seen |",
         "|---|---|---|---|",
         *(f"| {said} | {pairs} | {mean:.2f} | {seen:.2f} |" for said, pairs, mean, seen in RELIABILITY),
         "",
-        "It is too modest above one half: there the reply with emojis is nearly always the better one. Measured on 160",
-        "grave, formal and technical prompts, 300 everyday ones and 450 GPT-written replies by",
-        "`benchmarks/score_validity.py`.",
+        "Measured on 160 grave, formal and technical prompts with a smile, 300 everyday ones and 450 GPT-written",
+        "replies by `benchmarks/score_validity.py`; between 0.3 and 0.7 there are too few to say how well it reads.",
         "",
         "What is an emoji: every sequence that Unicode's emoji-test lists, of any qualification. Signs of running text",
         "(arrows, ©, ™, bullets, ‼, ♀ and the like: 37 in all) are emojis only with VS16; nothing is with VS15.",
