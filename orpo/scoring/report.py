@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-# builds/relevance_model/calibration.py finds 3.8 and 4.1, on exchanges that the models have seen; softened for new ones.
+# builds/relevance_model/calibration.py finds 3.8 and 4.1, on exchanges the models have seen; softened for new ones.
 _STEEPNESS, _AT_EQUAL = 2.5, 2.5
 _LEAST = 1e-4
 
