@@ -92,7 +92,7 @@ class Running:
         state = Path(f"/proc/{self.process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
         return state == "Z"
 
-    def wait(self, seconds: float = 120.0) -> Done:
+    def wait(self, seconds: float = 900.0) -> Done:
         """Return how it ended; it is killed when that takes too long."""
         watch = threading.Timer(seconds, self.kill, (9,))
         watch.start()
