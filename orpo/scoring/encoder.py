@@ -48,7 +48,8 @@ class StaticEncoder:
         """
         text = text.replace("’", "'").lower()
         if not text.isascii():
-            text = "".join(c for c in unicodedata.normalize("NFD", text) if not _is_mark(c))
+            text = unicodedata.normalize("NFD", text)
+            text = text.translate({ord(c): None for c in set(text) if not c.isascii() and _is_mark(c)})
         numbers: list[int] = []
         for word in _WORD.findall(text):
             numbers.extend(self._pieces_of(word))
