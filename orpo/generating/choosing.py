@@ -18,7 +18,7 @@ from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
 from orpo.records.shipped import ASKS
 from orpo.scoring import ScoreReport, contains_emoji
-from orpo.scoring.measures import repeats_itself
+from orpo.scoring.measures import repeats_itself, says_things_twice
 
 _TRIES: Final = 8
 """How many worse replies are tried until the score sees the difference."""
@@ -75,7 +75,7 @@ class PairMaker:
         elif not chosen.finished:
             # Training puts an end token after the chosen reply, and must not learn to stop in mid-sentence.
             reason = "better reply cut off"
-        elif repeats_itself(chosen.text):
+        elif repeats_itself(chosen.text) or says_things_twice(chosen.text):
             # A weak model's own words teach it to go on repeating itself (docs/experiments.md).
             reason = "better reply repeats itself"
         if reason:

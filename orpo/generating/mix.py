@@ -15,11 +15,11 @@ from orpo.records.pairs import PairKind
 
 DRAWN_KINDS: Final[tuple[PairKind, ...]] = ("presence", "fit", "excess", "place", "obedience")
 DEFAULT_MIX: Final[dict[PairKind, float]] = {
-    "presence": 0.25,
+    "presence": 0.33,
     "fit": 0.3,
-    "excess": 0.08,
+    "excess": 0.06,
     "place": 0.05,
-    "obedience": 0.32,
+    "obedience": 0.26,
 }
 
 

@@ -1,5 +1,6 @@
 """How many replies use emojis, counted in one place for the tables, TensorBoard and the report."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from orpo.scoring.finding import find_emojis
 
 _REPEATED_WORDS: Final = 4
 _REPEATED_TIMES: Final = 3
+_REPEATED_SHARE: Final = 0.1
+_SHORT_REPLY: Final = 120  # words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,14 @@ def repeats_itself(text: str) -> bool:
     starts = range(len(words) - _REPEATED_WORDS + 1)
     runs = Counter(tuple(words[start : start + _REPEATED_WORDS]) for start in starts)
     return max(runs.values(), default=0) >= _REPEATED_TIMES
+
+
+def says_things_twice(text: str) -> bool:
+    """Return whether over a tenth of a short reply's three words in a row stood in it before; code may do so."""
+    words = re.findall(r"\w+", text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    is_short_prose = len(words) <= _SHORT_REPLY and "```" not in text
+    return is_short_prose and len(runs) - len(set(runs)) > _REPEATED_SHARE * len(runs)
 
 
 def percentile(counts: Sequence[int], share: float) -> int:

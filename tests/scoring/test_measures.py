@@ -1,6 +1,6 @@
 """Measures of many replies, by values counted by hand."""
 
-from orpo.scoring.measures import measure_replies, percentile, repeats_itself
+from orpo.scoring.measures import measure_replies, percentile, repeats_itself, says_things_twice
 
 
 def test_measures_are_those_counted_by_hand() -> None:
@@ -30,3 +30,11 @@ def test_repetition_is_four_words_three_times() -> None:
     assert repeats_itself("no no no no no no"), "six equal words hold the same four words three times"
     assert not repeats_itself("no no no no no")
     assert not repeats_itself("") and not repeats_itself("one two three")
+
+
+def test_a_short_reply_that_goes_round_in_circles_is_seen_and_a_list_or_code_is_not() -> None:
+    assert says_things_twice("You can use a recipe that is fluffy. You can also use a recipe that is fluffy.")
+    assert not says_things_twice("Rinse the rice, use less water, and let it rest for ten minutes.")
+    assert not says_things_twice("What a wonderful day for a wonderful walk!")
+    assert not says_things_twice("```python\n" + "x = x + 1\n" * 5 + "```")
+    assert not says_things_twice("") and not says_things_twice("Hello there")
