@@ -154,7 +154,7 @@ def tune(
             kept = rng.random(BATCH * LONGEST) > DROPPED
             away, between = losses(bag, emojis, data[rows[first : first + BATCH]], kept)
             optimizer.zero_grad()
-            (away + BETWEEN * between).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            (away + BETWEEN * between).backward()
             optimizer.step()
         with torch.no_grad():
             away, between = losses(bag, emojis, held_out)
