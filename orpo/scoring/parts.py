@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from orpo.scoring.contexts import QUIET, Context
 from orpo.scoring.emoji_table import KEYCAP, SKIN_TONES, VS16, ZWJ, emoji_name, emoji_table
-from orpo.scoring.fitting import SMILEYS, Place, emotion_fit, relevance
+from orpo.scoring.fitting import Place, emotion_fit, relevance
 from orpo.scoring.meaning import meaning_model
 from orpo.scoring.profiles import Profile
 from orpo.scoring.surroundings import PLACE_VALUES, Occurrence, Reply
@@ -22,7 +22,6 @@ _NO_EMOJI: Part = (1.0, "no emoji to judge")
 _MANY_FACTOR = 3.0  # how many more emojis are fine where the user asks for many
 _FREE_SPOKEN_WORDS = 8
 _SPOKEN_SHARE = 0.2
-_SMILE_RISK = 2.0  # a smile where somebody may grieve does more harm than an emoji of the topic
 
 # An emoji after one of these stands for the word that should follow, wherever it stands.
 _BEFORE_A_NOUN = frozenset(["a", "an", "the", "my", "your", "our", "their", "its", "every"])
@@ -159,8 +158,7 @@ def context_part(reply: Reply, profile: Profile, context: Context | None, wish: 
         if occurrence.key in QUIET:
             in_kind = restraint.quiet_in_kind if context.user_uses_emojis else None
             worth = restraint.quiet if in_kind is None else in_kind
-        risk = _SMILE_RISK if occurrence.key in SMILEYS else 1.0
-        return 1.0 - min(1.0, risk * context.sureness) * (1.0 - worth)
+        return 1.0 - context.sureness * (1.0 - worth)
 
     value, worst = _mean_of_worst(reply.occurrences, judge)
     if value >= 0.999:

@@ -16,7 +16,7 @@ from orpo.generating.situations import find_situation, score_reply, seen_situati
 from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply
 from orpo.records.messages import user_message, with_system
 from orpo.records.pairs import PairKind, PreferencePair
-from orpo.records.prompts import Prompt
+from orpo.records.prompts import OUT_OF_PLACE, Prompt, embedded_prompts
 from orpo.records.replies import Reply
 from orpo.records.shipped import ASKS, FORBIDS
 from orpo.scoring import contains_emoji, count_emojis, find_emojis, get_scorer, normalise_emoji, strip_emojis
@@ -142,6 +142,17 @@ def test_situations_are_what_the_score_says() -> None:
     assert seen_situation("tasteful", PLAIN, MESSAGE, "Never use emojis.") == "forbidden"
     assert seen_situation("tasteful", PLAIN, MESSAGE, "Please use emojis.") == "asked for"
     assert seen_situation("contains_emoji", "", "My father passed away.") == "in place"
+
+
+def test_the_score_sees_everyday_prompts_as_in_place_and_grave_ones_as_not() -> None:
+    """A classifier of contexts that saw violence in "how much is 9 times 7" taught condolences for good news."""
+    everyday = {"small_talk", "good_news", "bad_news", "question", "ideas", "how_to", "arithmetic"}
+    seen = {True: [], False: []}  # type: dict[bool, list[str]]
+    for prompt in embedded_prompts("train"):
+        if prompt.category in everyday | OUT_OF_PLACE:
+            seen[prompt.category in everyday].append(seen_situation("tasteful", "", prompt.text))
+    assert seen[True].count("in place") / len(seen[True]) >= 0.98
+    assert seen[False].count("in place") / len(seen[False]) <= 0.06
 
 
 def test_a_category_tells_the_situation_whatever_the_score_reads_in_the_words() -> None:
