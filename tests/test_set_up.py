@@ -82,8 +82,8 @@ def test_tensorboard_without_a_run_says_how_to_make_one(bare_checkout: Path) -> 
 def test_the_demo_runs_the_three_commands_in_order(repository: Path) -> None:
     done = make(repository, "--dry-run", "demo")
     assert re.findall(r"run (orpo/\S+\.py.*)", done.stdout) == [
-        "orpo/generate.py --overwrite",
-        "orpo/train.py --overwrite",
+        "orpo/generate.py --limit 400 --overwrite",
+        "orpo/train.py --recipe recipes/demo.yaml --overwrite",
         "orpo/inference.py --summary",
     ]
     assert "orpo.command.paths" in done.stdout and "make tensorboard" in done.stdout
