@@ -195,7 +195,7 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
             watchers += [board, ThroughputMonitor(board), ProgressMonitor(stack)]
         reward_pairs = data.evaluation[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
-        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings, stop)]
+        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]
         parts = TrainerParts(
             model, tokenizer, data.train, data.evaluation, settings, folder, watchers, rate, checkpoint is not None
         )

@@ -102,11 +102,10 @@ class StopRequest(TrainerCallback):
         raise KeyboardInterrupt
 
     def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
-        """Write a checkpoint and stop, if asked."""
+        """Write a checkpoint and stop, if asked; an evaluation that is due comes first, or `--resume` would lack it."""
         self._hear_the_others(args)
         if self.asked:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
 
     def _hear_the_others(self, args: Arguments) -> None:
         """Let all processes stop after the same step: one that went on alone would wait for the others for ever."""

@@ -18,7 +18,6 @@ from orpo.scoring.replies import score_replies
 from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
 from orpo.training.watching import Arguments, Control, State
-from orpo.training.watching.guards import StopRequest
 from orpo.training.watching.reward import ReferenceModel, rewards
 from orpo.training.watching.tensorboard import TensorBoardMonitor
 
@@ -35,7 +34,6 @@ class ReplyProbe(TrainerCallback):
     conversations: Sequence[list[Message]]
     pairs: Sequence[TokenizedPair]
     settings: TrainSettings
-    stop: StopRequest
     reference: ReferenceModel = field(default_factory=ReferenceModel)
 
     def on_train_begin(
@@ -50,9 +48,9 @@ class ReplyProbe(TrainerCallback):
     ) -> None:
         """Measure at every evaluation, and at the last step, which also evaluates the loss."""
         is_last = state.global_step >= state.max_steps
-        if is_last and args.eval_strategy != "no" and not self.stop.asked:
+        if is_last and args.eval_strategy != "no":
             control.should_evaluate = True
-        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and not self.stop.asked and model:
+        if (is_last or state.global_step % int(args.eval_steps or 1) == 0) and model:
             self.measure(model, state)
 
     def measure(self, model: PeftModel, state: State) -> None:

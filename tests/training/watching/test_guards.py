@@ -61,8 +61,9 @@ def test_a_signal_ends_the_run_after_the_step_with_a_checkpoint(number: signal.S
         assert not control.should_training_stop
         signal.raise_signal(number)
         assert stop.asked
+        control.should_evaluate = True  # a run that went on lacked this evaluation, and its random numbers
         stop.on_step_end(arguments(), TrainerState(), control)
-        assert (control.should_training_stop, control.should_save) == (True, True)
+        assert (control.should_training_stop, control.should_save, control.should_evaluate) == (True, True, True)
         with pytest.raises(KeyboardInterrupt):
             stop.raise_if_asked()
     assert signal.getsignal(number) == before

@@ -104,7 +104,6 @@ def test_the_losss_beta_is_not_the_rewards(tiny_model_folder: Path, rows: list[P
     from orpo.chat_model.loading import load_model, load_tokenizer
     from orpo.training.adapter import add_adapter
     from orpo.training.watching import State
-    from orpo.training.watching.guards import StopRequest
     from orpo.training.watching.reply_probe import ReplyProbe
     from orpo.training.watching.tensorboard import TensorBoardMonitor
 
@@ -115,7 +114,7 @@ def test_the_losss_beta_is_not_the_rewards(tiny_model_folder: Path, rows: list[P
         settings = settings_from(model=str(tiny_model_folder), device="cpu", max_new_tokens=2, **changes)
         model = add_adapter(load_model(str(tiny_model_folder), device="cpu", dtype="float32"), settings)
         state = State()
-        ReplyProbe(TensorBoardMonitor(Path()), tokenizer, [], pairs, settings, StopRequest()).measure(model, state)
+        ReplyProbe(TensorBoardMonitor(Path()), tokenizer, [], pairs, settings).measure(model, state)
         return state.log_history[-1]["reward/chosen"]
 
     usual = reward_of_chosen(beta=0.1)
