@@ -10,12 +10,11 @@ from orpo.generating.contrasts import with_emoji, worsen
 from orpo.generating.mix import drawn_kind, stream
 from orpo.generating.obedience import with_wish
 from orpo.generating.placing import strip
-from orpo.generating.situations import find_situation, score_reply
-from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, reasons_of
+from orpo.generating.situations import find_situation
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, reasons_of, rewritten
 from orpo.records.messages import last_message
 from orpo.records.pairs import PairKind, PreferencePair
 from orpo.records.prompts import Prompt
-from orpo.records.replies import Reply
 from orpo.records.shipped import ASKS
 from orpo.scoring import ScoreReport, contains_emoji
 from orpo.scoring.measures import repeats_itself, says_things_twice
@@ -139,8 +138,7 @@ class PairMaker:
         return found
 
     def _changed(self, prompt: Prompt, reply: WrittenReply, text: str) -> WrittenReply:
-        report = score_reply(prompt, text, self.scorer)
-        return WrittenReply(Reply(text, reply.reply.finished, reply.reply.tokens), report, reply.writer, reply.model)
+        return rewritten(reply, text, prompt, self.scorer)
 
     def _stream(self, prompt: Prompt, purpose: str) -> random.Random:
         return stream(self.seed, prompt.prompt_id, purpose)

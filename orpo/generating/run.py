@@ -33,7 +33,7 @@ from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, 
 from orpo.generating.situations import find_situation, score_reply
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies
-from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply, rewritten
 from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair, write_pairs
 from orpo.records.prompts import EMBEDDED, GRAVE, Prompt, read_prompts
@@ -53,7 +53,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
         _check_writer(spec)
     prompts, dropped = choose_prompts(settings)
     examples = _read_examples(settings)
-    replies = sum(not spec.is_derived for spec in writers) * len(prompts) * settings.candidate_count()
+    replies = sum(not spec.is_derived for spec in writers) * len(prompts) * settings.candidates
     with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
         answers = write_replies(prompts, writers, run)
@@ -149,7 +149,9 @@ def score_replies(
                 source = sides["plain" if spec.side == "emoji" else "emoji"]
                 sides[spec.side] = [_derived(prompt, reply, spec.model, scorer, seed, palette) for reply in source]
         if "tuned" in sides:
-            chosen = better_and_worse(prompt, sides["tuned"], scorer=scorer, seed=seed, min_margin=min_margin)
+            chosen = better_and_worse(
+                prompt, sides["tuned"], scorer=scorer, seed=seed, min_margin=min_margin, palette=palette
+            )
         else:
             chosen = _pick(sides, writers)
         written.append(WrittenPrompt(prompt, *chosen))
@@ -178,8 +180,7 @@ def _derived(
         text = place(source.text, prompt, scorer=scorer, rng=stream(seed, prompt.prompt_id, PLACE), palette=palette)
     else:
         text = strip(source.text)
-    reply = Reply(text, source.reply.finished, source.reply.tokens)
-    return _scored(prompt, reply, source.writer, f"{source.model}+{how}", scorer)
+    return rewritten(source, text, prompt, scorer, model=f"{source.model}+{how}")
 
 
 def _make_pairs(
@@ -286,7 +287,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
         models=LoadedModels(settings.local),
         sampling=settings.sampling,
         seed=settings.seed,
-        candidates=settings.candidate_count(),
+        candidates=settings.candidates,
         batch_size=settings.local.batch_size,
         concurrency=settings.endpoint.concurrency,
         endpoint=settings.endpoint.options(),

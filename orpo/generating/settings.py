@@ -28,7 +28,6 @@ ENDPOINT_PREFIX: Final = "openai:"
 PLACE: Final = "place"
 STRIP: Final = "strip"
 
-_ROUND_CANDIDATES: Final = 1
 _PALETTE: Final = 40
 _MODEL_HELP = "a folder, a GGUF file, a Hub id, openai:NAME"
 
@@ -135,13 +134,9 @@ class GenerateSettings:
         EMOJI_SYSTEM, "system prompt of the emoji writer, as text or @FILE; '' for none", file_allowed=True
     )
     from_adapter: Path | None = setting(
-        None, "pairs from a tuned model's own replies, the best against the worst: the folder of its adapter"
+        None, "pairs from a tuned model's own replies, corrected by the score: the folder of its adapter"
     )
-    candidates: int | None = setting(
-        None,
-        "replies of each writer to a prompt, of which the score picks (default: 1, of a tuned model 4)",
-        at_least=1,
-    )
+    candidates: int = setting(1, "replies of each writer to a prompt, of which the score picks", at_least=1)
     seed: int = setting(0, "decides the replies, together with prompt and model, and what each pair teaches")
     scorer: str = setting(DEFAULT_SCORER, "which score decides what is chosen", choices=SCORERS)
     min_margin: float = setting(0.1, "drop pairs whose scores differ by less: they teach chance", at_least=0)
@@ -211,7 +206,7 @@ class GenerateSettings:
     def palette_size(self) -> int | tuple[str, ...]:
         """Return how many emojis to choose for placing, 0 for all, or the emojis that the user names."""
         if self.palette is None:
-            return _PALETTE if self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE else 0
+            return _PALETTE if self._has_default_writers() else 0
         if self.palette.strip().isdecimal():
             return int(self.palette)
         emojis = tuple(span.text for span in find_emojis(self.palette))
@@ -235,12 +230,6 @@ class GenerateSettings:
         )
         return [WriterSpec(side, model, system or None, self.url_of(side)) for side, model, system in sides]
 
-    def candidate_count(self) -> int:
-        """Return how many replies each writer gives to a prompt."""
-        if self.candidates is not None:
-            return self.candidates
-        return 1 if self.from_adapter is None else _ROUND_CANDIDATES
-
     def uses_examples(self) -> bool:
         """Whether a writer may be shown examples, or pairs are made of them."""
         count = self.example.examples
@@ -253,8 +242,10 @@ class GenerateSettings:
         """Return how many examples become pairs."""
         if self.example.example_pairs is not None:
             return self.example.example_pairs
-        is_default = self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE and self.from_adapter is None
-        return _EXAMPLE_PAIRS if is_default and self.prompts == EMBEDDED else 0
+        return _EXAMPLE_PAIRS if self._has_default_writers() and self.prompts == EMBEDDED else 0
+
+    def _has_default_writers(self) -> bool:
+        return self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE and self.from_adapter is None
 
 
 _EXAMPLE_PAIRS: Final = 400

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orpo.generating.situations import score_reply
 from orpo.records.prompts import Prompt
 from orpo.records.replies import Reply
 from orpo.scoring import ScoreReport
@@ -86,6 +87,12 @@ class Dropped:
             row[f"{side}_score"] = reply.score if reply else 0.0
             row[f"{side}_reasons"] = list(reasons_of(reply.report)) if reply else []
         return row
+
+
+def rewritten(reply: WrittenReply, text: str, prompt: Prompt, scorer: str, *, model: str = "") -> WrittenReply:
+    """Return a reply with another text, scored anew; `model` names who wrote it then, if not who did before."""
+    changed = Reply(text, reply.reply.finished, reply.reply.tokens)
+    return WrittenReply(changed, score_reply(prompt, text, scorer), reply.writer, model or reply.model)
 
 
 def reasons_of(report: ScoreReport) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class ShortQuestion:
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainingWish:
     """A wish about emojis that goes with any message: put to one, it decides which of two replies is better.
 
     Attributes:
@@ -109,9 +109,9 @@ def held_out_wishes() -> list[HeldOutWish]:
 
 
 @cache
-def shipped_wishes() -> tuple[Wish, ...]:
+def shipped_wishes() -> tuple[TrainingWish, ...]:
     """Return wishes to train on: 247 that forbid emojis and 140 that ask for them."""
-    return tuple(Wish(row["wish"], row["where"], row["text"]) for row in _read("wishes.jsonl"))
+    return tuple(TrainingWish(row["wish"], row["where"], row["text"]) for row in _read("wishes.jsonl"))
 
 
 def _read(name: str) -> list[dict[str, Any]]:

@@ -216,6 +216,14 @@ def test_a_tuned_model_learns_its_own_reply_corrected(prompt: Prompt, said: str,
     assert isinstance(made, PreferencePair) and (made.chosen_text, made.rejected_text) == (better.text, said)
 
 
+def test_a_tuned_models_reply_is_corrected_with_emojis_of_the_palette() -> None:
+    prompt = Prompt("p", MESSAGE)
+    own = WrittenReply(Reply(PLAIN, True, 9), score_reply(prompt, PLAIN, "tasteful"), "tuned", "t")
+    for palette in (("🎉",), ("🐶", "💍")):
+        better, _ = better_and_worse(prompt, [own], scorer="tasteful", seed=0, min_margin=0.1, palette=palette)
+        assert {span.text for span in find_emojis(better.text)} <= set(palette) and contains_emoji(better.text)
+
+
 def test_what_a_tuned_model_gets_right_is_left_as_it_is() -> None:
     prompt = Prompt("p", MESSAGE)
     own = [WrittenReply(Reply(text, True, 9), score_reply(prompt, text, "tasteful"), "tuned", "t")
