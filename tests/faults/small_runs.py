@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.faults.forked_commands import ForkedCommands
+
 PAIRS = 12
 
 
@@ -21,6 +23,14 @@ def train_flags(model: Path, data: Path, out: Path, *, steps: int = 8) -> list[s
     flags += ["--max-steps", str(steps), "--batch-size", "2", "--save-steps", "2", "--logging-steps", "1"]
     flags += ["--eval-steps", "4", "--eval-prompt-count", "2", "--reward-pairs", "1", "--max-new-tokens", "8"]
     return [*flags, "--dtype", "float32", "--lora-dropout", "0.1"]
+
+
+def whole_run(commands: ForkedCommands, model: Path, folder: Path, *, steps: int = 8) -> Path:
+    """Return the folder of a training run that nobody disturbs."""
+    flags = train_flags(model, write_pairs(folder / "pairs.jsonl"), folder / "out", steps=steps)
+    done = commands.run("train", *flags)
+    assert done.code == 0, done.err
+    return folder / "out"
 
 
 def generate_flags(url: str, prompts: Path, out: Path, *, concurrency: int = 2) -> list[str]:

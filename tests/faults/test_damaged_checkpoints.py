@@ -2,15 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.faults.forked_commands import ForkedCommands, forking
-from tests.faults.small_runs import fingerprint, losses, train_flags, write_pairs
-from tests.small_models import save_chat_model
+from tests.faults.forked_commands import ForkedCommands
+from tests.faults.small_runs import fingerprint, losses, train_flags, whole_run
+
+COMMANDS: Final = ("train",)
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults("damaged checkpoints")]
 
@@ -92,23 +93,10 @@ SAID: Final[dict[str, tuple[Damage, str]]] = {
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with forking(tmp_path_factory.mktemp("commands"), "train") as forked:
-        yield forked
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def finished(commands: ForkedCommands, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run with its last two checkpoints, and its data beside it."""
     folder = tmp_path_factory.mktemp("finished")
-    done = commands.run("train", *train_flags(model, write_pairs(folder / "pairs.jsonl"), folder / "out"))
-    assert done.code == 0, done.err
-    return folder / "out"
+    return whole_run(commands, model, folder)
 
 
 def unfinished(finished: Path, folder: Path) -> Path:

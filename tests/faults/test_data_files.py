@@ -1,15 +1,17 @@
 """Files of pairs: read rightly, or refused in one line; and the commands end as the library does."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from orpo.command.errors import InputError
 from orpo.records.read_pairs import read_pairs
 from tests.faults.data_files import DATA_FILES, DataFile, Read
-from tests.faults.forked_commands import ForkedCommands, forking
+from tests.faults.forked_commands import ForkedCommands
+
+COMMANDS: Final = ("train",)
 
 
 def write(folder: Path, name: str) -> tuple[Path, DataFile]:
@@ -32,12 +34,6 @@ def test_a_file_is_read_rightly_or_refused_in_one_line(tmp_path: Path, name: str
     pairs = read_pairs(str(path)).pairs
     prompt = tuple(message["content"] for message in pairs[0].prompt)
     assert Read(prompt, pairs[0].chosen_text, pairs[0].rejected_text, len(pairs)) == file.right
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with forking(tmp_path_factory.mktemp("commands"), "train") as forked:
-        yield forked
 
 
 @pytest.mark.slow

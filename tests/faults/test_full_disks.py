@@ -13,11 +13,11 @@ from typing import Final
 
 import pytest
 
-from tests.faults.forked_commands import Done, ForkedCommands, forking
-from tests.faults.small_runs import fingerprint, generate_flags, losses, train_flags, write_pairs
+from tests.faults.forked_commands import Done, ForkedCommands
+from tests.faults.small_runs import fingerprint, generate_flags, losses, train_flags, whole_run, write_pairs
 from tests.generating import writing_parts
-from tests.small_models import save_chat_model
 
+COMMANDS: Final = ("generate", "train")
 KILOBYTES_FOR_GENERATE: Final = (4, 16, 48, 96)
 KILOBYTES_FOR_TRAIN: Final = (8, 64, 256, 640, 1600)
 PROMPTS: Final = 60
@@ -55,12 +55,6 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[SmallDisk]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with forking(tmp_path_factory.mktemp("commands"), "generate", "train") as forked:
-        yield forked
-
-
 def assert_full(done: Done) -> None:
     """Assert that a command said in one line that the disk is full, or that all was written."""
     assert "Traceback" not in done.err and "Exception ignored" not in done.err, done.err
@@ -91,21 +85,14 @@ def test_generate_says_so_and_goes_on_once_there_is_room(
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def whole_run(commands: ForkedCommands, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(commands: ForkedCommands, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    done = commands.run("train", *train_flags(model, write_pairs(folder / "pairs.jsonl"), folder / "out"))
-    assert done.code == 0, done.err
-    return folder / "out"
+    return whole_run(commands, model, folder)
 
 
 @pytest.mark.parametrize("kilobytes", KILOBYTES_FOR_TRAIN)
 def test_train_says_so_promises_only_what_is_whole_and_goes_on_once_there_is_room(
-    commands: ForkedCommands, model: Path, whole_run: Path, tmp_path: Path, kilobytes: int
+    commands: ForkedCommands, model: Path, undisturbed: Path, tmp_path: Path, kilobytes: int
 ) -> None:
     data = write_pairs(tmp_path / "pairs.jsonl")
     with small_disk(tmp_path / "small", kilobytes) as disk:
@@ -120,5 +107,5 @@ def test_train_says_so_promises_only_what_is_whole_and_goes_on_once_there_is_roo
             again = commands.run("train", *flags, *(["--resume"] if resumes else []), largest_file=disk.grow())
             assert again.code == 0, again.err
         adapter = "adapter_model.safetensors"
-        assert fingerprint(out / adapter) == fingerprint(whole_run / adapter)
-        assert losses(out) == losses(whole_run)
+        assert fingerprint(out / adapter) == fingerprint(undisturbed / adapter)
+        assert losses(out) == losses(undisturbed)

@@ -7,27 +7,21 @@ that were under way when the kill came.
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.faults.forked_commands import ForkedCommands, forking
+from tests.faults.forked_commands import ForkedCommands
 from tests.faults.small_runs import generate_flags
 from tests.generating import writing_parts
 
+COMMANDS: Final = ("generate",)
 PROMPTS: Final = 80
 CONCURRENCY: Final = 2
 KILLS: Final = 10
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults("kills of generate", cases=KILLS)]
-
-
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with forking(tmp_path_factory.mktemp("commands"), "generate") as forked:
-        yield forked
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,15 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.faults.forked_commands import ForkedCommands, Running, forking
-from tests.faults.small_runs import fingerprint, losses, train_flags, write_pairs
-from tests.small_models import save_chat_model
+from tests.faults.forked_commands import ForkedCommands, Running
+from tests.faults.small_runs import fingerprint, losses, train_flags, whole_run, write_pairs
 
+COMMANDS: Final = ("train",)
 KILLS: Final = 10
 STEPS: Final = 20
 
@@ -21,23 +20,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults("kills of train", cases=KILLS
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
-    with forking(tmp_path_factory.mktemp("commands"), "train") as forked:
-        yield forked
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(commands: ForkedCommands, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run that nobody stops."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = commands.run("train", *train_flags(model, write_pairs(folder / "pairs.jsonl"), folder / "out", steps=STEPS))
-    assert done.code == 0, done.err
-    return folder / "out"
+    return whole_run(commands, model, folder, steps=STEPS)
 
 
 def came_to(running: Running, out: Path, step: int) -> bool:
