@@ -50,6 +50,11 @@ def test_everyday_talk_is_no_grave_matter_and_no_code(prompt: str) -> None:
         ("They are taking me to court", "Note the date of the hearing and get advice.", "a legal matter"),
         ("We had to put our dog to sleep yesterday", "I'm so sorry. He was family.", "grief"),
         ("She died last night.", "I'm so sorry for your loss.", "grief"),
+        (
+            "My father was murdered. The trial begins on Monday.",
+            "I'm so sorry. Is somebody with you?",
+            "grief",
+        ),
         ("He hit me again last night.", "I'm so sorry. That is never your fault.", "violence or disaster"),
         ("Draft a resignation letter for me.", "Dear Ms Lind, I hereby resign from my position.", "formal writing"),
         ("I think I'm having a heart attack", "Call the emergency number now.", "a crisis"),
@@ -57,11 +62,6 @@ def test_everyday_talk_is_no_grave_matter_and_no_code(prompt: str) -> None:
 )
 def test_what_an_exchange_is_about(prompt: str, reply: str, name: str) -> None:
     assert context_name(reply, prompt) == name
-
-
-def test_a_murder_is_grief_or_violence() -> None:
-    name = context_name("I'm so sorry. Is somebody with you?", "My father was murdered. The trial begins on Monday.")
-    assert name in ("grief", "violence or disaster")
 
 
 @pytest.mark.parametrize(
