@@ -58,11 +58,12 @@ MEANINGS = {
 
 
 RELIABILITY = [
-    ("0.0 to 0.1", 127, 0.02, 0.00),
-    ("0.1 to 0.3", 29, 0.12, 0.07),
-    ("0.5 to 0.7", 5, 0.61, 1.00),
-    ("0.7 to 0.9", 12, 0.83, 0.75),
-    ("0.9 to 1.0", 737, 0.99, 1.00),
+    ("0.0 to 0.1", 118, 0.02, 0.01),
+    ("0.1 to 0.3", 32, 0.14, 0.06),
+    ("0.3 to 0.5", 3, 0.39, 1.00),
+    ("0.5 to 0.7", 7, 0.62, 0.86),
+    ("0.7 to 0.9", 14, 0.80, 0.43),
+    ("0.9 to 1.0", 736, 0.99, 0.99),
 ]
 
 
@@ -107,7 +108,7 @@ def page() -> str:
         *(f"| {said} | {pairs} | {mean:.2f} | {seen:.2f} |" for said, pairs, mean, seen in RELIABILITY),
         "",
         "Measured on 160 grave, formal and technical prompts with a smile, 300 everyday ones and 450 GPT-written",
-        "replies by `benchmarks/score_validity.py`; between 0.3 and 0.7 there are too few to say how well it reads.",
+        "replies by `benchmarks/score_validity.py`; between 0.3 and 0.9 there are too few to say how well it reads.",
         "",
         "What is an emoji: every sequence that Unicode's emoji-test lists, of any qualification. Signs of running text",
         "(arrows, ©, ™, bullets, ‼, ♀ and the like: 37 in all) are emojis only with VS16; nothing is with VS15.",
