@@ -20,7 +20,7 @@ from orpo.comparing.right_answers import is_right
 from orpo.comparing.sides import HeldOut, Side
 from orpo.records.replies import Reply
 from orpo.scoring import ScoreReport, count_emojis, strip_emojis
-from orpo.scoring.measures import measure_replies, repeats_itself
+from orpo.scoring.measures import has_stray_symbol, measure_replies, repeats_itself
 
 Better = Literal["higher", "lower", ""]
 Kind = Literal["share", "mean", "perplexity", "count"]
@@ -61,6 +61,7 @@ MEASURES: Final = (
     Measure("commonest_share", "share of the commonest emoji", "share", is_main=False),
     Measure("ended", "ends by itself", "share", "higher"),
     Measure("repeats", "repeats itself", "share", "lower"),
+    Measure("stray", "symbols that are no emojis", "share", "lower"),
     Measure("right", "short questions right", "share", "higher"),
     Measure("perplexity", "perplexity of prose", "perplexity", "lower"),
     Measure("likeness", "words like the base's (chrF)", "mean", is_main=False),
@@ -151,6 +152,7 @@ def _reply_tallies(side: Side, held_out: HeldOut) -> dict[str, Tally]:
         "mean_emojis": tally(_summed(side, lambda reply: count_emojis(reply.text)), number),
         "ended": tally(_summed(side, lambda reply: reply.finished), number),
         "repeats": tally(_summed(side, lambda reply: repeats_itself(reply.text)), number),
+        "stray": tally(_summed(side, lambda reply: has_stray_symbol(reply.text)), number),
         "tokens": tally(_summed(side, lambda reply: reply.tokens), number),
         **_score_tallies(side, number),
     }

@@ -1,6 +1,7 @@
 """How many replies use emojis, counted in one place for the tables, TensorBoard and the report."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from math import ceil
 from typing import Final
 
 from orpo.scoring.emoji_table import normalise_emoji
-from orpo.scoring.finding import find_emojis
+from orpo.scoring.finding import find_emojis, strip_emojis
 
 _REPEATED_WORDS: Final = 4
 _REPEATED_TIMES: Final = 3
 _REPEATED_SHARE: Final = 0.1
 _SHORT_REPLY: Final = 120  # words
+_SYMBOLS: Final = {"So", "No", "Sk", "Co", "Cn"}  # Unicode's categories of pictures, numbers in circles, and nothing
+_USUAL_SIGNS: Final = frozenset("™℃℉№✓✔✗★☆")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class ReplyMeasures:
     """Its share of all emojis written; near 1 where one emoji serves for everything."""
     repeated_share: float
     """Share in which four words in a row stand three times."""
+    stray_share: float
+    """Share with a symbol that is neither emoji nor usual: what comes out where an emoji's bytes are not finished."""
     distinct_share: float
     """Different replies divided by replies; low where one answer serves for everything."""
     mean_words: float
@@ -64,6 +69,7 @@ def measure_replies(texts: Sequence[str]) -> ReplyMeasures:
         commonest_emoji=commonest,
         commonest_share=times / max(1, sum(counts)),
         repeated_share=sum(map(repeats_itself, texts)) / number,
+        stray_share=sum(map(has_stray_symbol, texts)) / number,
         distinct_share=len(set(texts)) / number,
         mean_words=sum(words) / number,
         max_words=max(words, default=0),
@@ -76,6 +82,15 @@ def repeats_itself(text: str) -> bool:
     starts = range(len(words) - _REPEATED_WORDS + 1)
     runs = Counter(tuple(words[start : start + _REPEATED_WORDS]) for start in starts)
     return max(runs.values(), default=0) >= _REPEATED_TIMES
+
+
+def has_stray_symbol(text: str) -> bool:
+    """Return whether the text holds a broken character, or a symbol beyond Latin-1 that is neither emoji nor usual."""
+    return not text.isascii() and any(
+        character == "\ufffd"
+        or (character > "\xff" and character not in _USUAL_SIGNS and unicodedata.category(character) in _SYMBOLS)
+        for character in strip_emojis(text)
+    )
 
 
 def says_things_twice(text: str) -> bool:

@@ -1,6 +1,6 @@
 """Measures of many replies, by values counted by hand."""
 
-from orpo.scoring.measures import measure_replies, percentile, repeats_itself, says_things_twice
+from orpo.scoring.measures import has_stray_symbol, measure_replies, percentile, repeats_itself, says_things_twice
 
 
 def test_measures_are_those_counted_by_hand() -> None:
@@ -38,3 +38,11 @@ def test_a_short_reply_that_goes_round_in_circles_is_seen_and_a_list_or_code_is_
     assert not says_things_twice("What a wonderful day for a wonderful walk!")
     assert not says_things_twice("```python\n" + "x = x + 1\n" * 5 + "```")
     assert not says_things_twice("") and not says_things_twice("Hello there")
+
+
+def test_symbols_that_are_no_emojis_are_seen_and_emojis_letters_and_usual_signs_are_not() -> None:
+    for text in ("Well done! ⒒", "Enjoy \ufffd chariot", "Good ㊀ luck", "So ◌⠿ glad"):
+        assert has_stray_symbol(text), text
+    for text in ("Well done! 🎉", "☀️ and 👩‍🚀 and 🇫🇷", "25 °C, ½ cup, Acme™ ✓", "日本語 привет → café €5", "plain"):
+        assert not has_stray_symbol(text), text
+    assert measure_replies(["Hi ⒒", "Hi 🎉"]).stray_share == 0.5

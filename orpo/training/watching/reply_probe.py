@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from orpo.chat_model.generation import generate_replies
+from orpo.chat_model.options import resolve_reply_dtype
 from orpo.command.markdown import table
 from orpo.records.messages import Message, last_message, system_message
 from orpo.records.replies import Reply, Sampling
@@ -22,7 +23,9 @@ from orpo.training.watching.reward import ReferenceModel, rewards
 from orpo.training.watching.tensorboard import TensorBoardMonitor
 
 _SHOWN_REPLIES = 12
-_WATCHED = ("emoji_rate", "mean_emojis", "max_emojis", "commonest_share", "repeated_share", "distinct_share")
+_WATCHED = (
+    "emoji_rate", "mean_emojis", "max_emojis", "commonest_share", "repeated_share", "stray_share", "distinct_share",
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -61,7 +64,14 @@ class ReplyProbe(TrainerCallback):
             # All prompts in one go: a step of decoding costs about the same for many rows as for a few.
             prompts = [*self.conversations, *(one.pair.prompt for one in self.pairs)]
             sampling = Sampling(max_new_tokens=self.settings.watch.max_new_tokens)
-            replies = generate_replies(model, self.tokenizer, prompts, sampling, seed=self.settings.seed)
+            replies = generate_replies(
+                model,
+                self.tokenizer,
+                prompts,
+                sampling,
+                seed=self.settings.seed,
+                dtype=resolve_reply_dtype(self.settings.compute.dtype, model.device),
+            )
             count = len(self.conversations)
             figures = {**self._reply_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
         if not figures:
