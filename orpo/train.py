@@ -39,8 +39,9 @@ def main(argv: list[str]) -> int:
         f"steps        {counts['steps']} in {result.wall_seconds:.0f} s" + (f", {speed:.0f} tokens/s" if speed else ""),
         f"verdict      {result.verdict}",
         f"adapter      {result.folder}",
-        f"TensorBoard  {result.folder / TENSORBOARD_FOLDER}",
     ]
+    if "tensorboard" in settings.watch.report_to:
+        lines.append(f"TensorBoard  {result.folder / TENSORBOARD_FOLDER}")
     for line in lines:
         console_out.print(line, soft_wrap=True)
     return 0

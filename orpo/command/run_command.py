@@ -81,7 +81,6 @@ _NO_TELEMETRY = {
     "ARGILLA_ENABLE_TELEMETRY": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "WANDB_MODE": "disabled",
 }
 
 

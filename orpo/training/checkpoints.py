@@ -23,8 +23,8 @@ _OF_SHARDED = ("optimizer.bin", "optimizer_0", "pytorch_model_fsdp*", "global_st
 # These change nothing that is learnt.
 _FREE = frozenset(
     {"estimate", "eval_prompt_count", "eval_prompts", "gradient_checkpointing", "keep_checkpoints", "logging_steps",
-     "max_new_tokens", "out", "overwrite", "resume", "reward_beta", "reward_pairs", "save_steps", "scorer",
-     "token_budget"}
+     "max_new_tokens", "out", "overwrite", "report_to", "resume", "reward_beta", "reward_pairs", "save_steps",
+     "scorer", "token_budget"}
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from orpo.command.display import console_err
@@ -37,12 +38,23 @@ class TrainingData:
 
 def check_and_read(settings: TrainSettings) -> list[PreferencePair]:
     """Return the pairs to train on; what can be found wrong without torch is told before it is imported."""
+    check_reporters(settings)
     if not settings.estimate and is_main_process():
         if settings.resume:
             check_resumable(settings.run_folder)
         else:
             check_output_folder(settings.run_folder, overwrite=settings.overwrite)
     return read_checked_pairs(settings)
+
+
+def check_reporters(settings: TrainSettings) -> None:
+    """Raise InputError for a package that is to be reported to and is not there."""
+    for name in settings.watch.report_to:
+        if name != "none" and find_spec(name) is None:
+            raise InputError(
+                f"{name}: needs the package {name}; `uv sync --extra {name}` or `uv pip install {name}` installs it",
+                setting="report_to",
+            )
 
 
 def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:

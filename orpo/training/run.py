@@ -31,7 +31,8 @@ from orpo.training.trainer_arguments import TrainerParts
 from orpo.training.verdict import Metrics, verdict
 from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
 from orpo.training.watching.reply_probe import ReplyProbe
-from orpo.training.watching.tensorboard import ProgressMonitor, TensorBoardMonitor, ThroughputMonitor
+from orpo.training.watching.reporting import Boards, make_boards
+from orpo.training.watching.tensorboard import ProgressMonitor, ThroughputMonitor
 
 TENSORBOARD_FOLDER: Final = "tensorboard"
 
@@ -187,12 +188,13 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
         console_err.print(f"{name} is damaged or was not finished, and is left out", soft_wrap=True)
     if settings.resume:
         console_err.print(f"going on from {checkpoint.name}" if checkpoint else "no checkpoint yet, starting again")
-    board = TensorBoardMonitor(folder / TENSORBOARD_FOLDER)
+    boards = make_boards(settings.watch.report_to, folder / TENSORBOARD_FOLDER) if is_main_process() else []
+    board = Boards(boards)
     with ExitStack() as stack, StopRequest() as stop:
         stack.callback(board.close)
         watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard()]
         if is_main_process():
-            watchers += [board, ThroughputMonitor(board), ProgressMonitor(stack)]
+            watchers += [*boards, ThroughputMonitor(board), ProgressMonitor(stack)]
         reward_pairs = data.evaluation[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]

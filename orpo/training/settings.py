@@ -13,6 +13,7 @@ from orpo.scoring import DEFAULT_SCORER, SCORERS
 from orpo.training.methods import METHODS, Method, MethodName
 
 NllTokens = Literal["completion", "prompt_and_completion"]
+REPORTERS: Final = ("tensorboard", "trackio", "wandb", "mlflow", "none")
 
 _OF_METHODS: Final = ("beta", "nll", "margin", "label_smoothing", "likelihood_weight")
 _WEIGHTS_OF_METHODS: Final = ("desirable_weight", "undesirable_weight")
@@ -141,6 +142,16 @@ class WatchSettings:
     )
     keep_checkpoints: int = setting(2, "how many checkpoints stay", at_least=1)
     logging_steps: int = setting(5, "log after every N steps", at_least=1)
+    report_to: list[str] = setting(
+        ["tensorboard"],
+        "where the figures go, one or several; trackio, wandb and mlflow are packages of their own",
+        choices=REPORTERS,
+    )
+
+    def __post_init__(self) -> None:
+        named = self.report_to
+        is_clear = bool(named) and ("none" not in named or len(named) == 1)
+        require(is_clear, "--report-to", " ".join(named) or "(nothing)", "must name one or several, or none alone")
 
 
 @dataclass(kw_only=True)

@@ -91,7 +91,7 @@ def trainer_arguments(
         logging_first_step=True,
         logging_nan_inf_filter=False,  # it would show the mean of earlier steps in place of a NaN
         disable_tqdm=True,
-        report_to=[],  # orpo/training/watching writes TensorBoard
+        report_to=[],  # orpo/training/watching does: it passes on more than Trainer logs
         remove_unused_columns=False,
         dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,

@@ -20,7 +20,7 @@ from orpo.training.settings import TrainSettings
 from orpo.training.tokenization import TokenizedPair
 from orpo.training.watching import Arguments, Control, State
 from orpo.training.watching.reward import ReferenceModel, rewards
-from orpo.training.watching.tensorboard import TensorBoardMonitor
+from orpo.training.watching.tensorboard import Board
 
 _SHOWN_REPLIES = 12
 _WATCHED = (
@@ -32,7 +32,7 @@ _WATCHED = (
 class ReplyProbe(TrainerCallback):
     """Has the model answer at the start, at every evaluation and at the end; the figures join the trainer's history."""
 
-    board: TensorBoardMonitor
+    board: Board
     tokenizer: PreTrainedTokenizerBase
     conversations: Sequence[list[Message]]
     pairs: Sequence[TokenizedPair]

@@ -6,9 +6,10 @@ each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from transformers import TrainerCallback
 
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 
 # Sums over a whole run, and TRL's mean logit over the padded batch, which says nothing.
 _NOT_SHOWN = ("logits/", "train_", "total_flos", "epoch", "eval_runtime", "eval_samples_per", "eval_steps_per")
+
+
+class Board(Protocol):
+    """What shows figures."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Show numbers under their tags."""
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Show a text, written as Markdown."""
+
+    def close(self) -> None:
+        """Write what is still in memory."""
 
 
 class TensorBoardMonitor(TrainerCallback):
@@ -41,7 +55,7 @@ class TensorBoardMonitor(TrainerCallback):
         shown = {key: value for key, value in (logs or {}).items() if not _is_hidden(key)}
         self.scalars(state.global_step, {_tag(key): value for key, value in shown.items()})
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers under their tags."""
         for tag, value in values.items():
             if self._writer is not None and isinstance(value, int | float):
@@ -62,7 +76,7 @@ class TensorBoardMonitor(TrainerCallback):
 class ThroughputMonitor(TrainerCallback):
     """Adds tokens per second, prompts and replies without padding, to what is logged; evaluations do not count."""
 
-    def __init__(self, board: TensorBoardMonitor) -> None:
+    def __init__(self, board: Board) -> None:
         self._board = board
         self._begun = 0.0
         self._tokens_then = 0
