@@ -40,6 +40,8 @@ def main(argv: list[str]) -> int:
         f"verdict      {result.verdict}",
         f"adapter      {result.folder}",
     ]
+    if result.best is not None:
+        lines.append(f"early stop   {result.best}")
     if "tensorboard" in settings.watch.report_to:
         lines.append(f"TensorBoard  {result.folder / TENSORBOARD_FOLDER}")
     for line in lines:

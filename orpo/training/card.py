@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from orpo.command.markdown import table
 from orpo.command.output_folder import write_whole
 from orpo.training.adapter import base_model_name
+from orpo.training.early_stopping import BestCheckpoint
 from orpo.training.learning_rate import LearningRate
 from orpo.training.settings import TrainSettings
 from orpo.training.verdict import Metrics
@@ -50,7 +51,7 @@ A LoRA adapter that makes a chat model use emojis. All settings and versions are
 - LoRA rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {targets}
 - {method}
 - learning rate {rate.value:.3g} ({rate.source}), {optimiser.schedule}, {warmup:.0%} warm-up, seed {seed}
-
+{best}
 ## Result
 
 {verdict}.
@@ -103,7 +104,13 @@ def summary_rows(metrics: Metrics) -> list[list[str]]:
 
 
 def write_model_card(
-    folder: Path, settings: TrainSettings, metrics: Metrics, counts: RunCounts, rate: LearningRate, verdict: str
+    folder: Path,
+    settings: TrainSettings,
+    metrics: Metrics,
+    counts: RunCounts,
+    rate: LearningRate,
+    verdict: str,
+    best: BestCheckpoint | None = None,
 ) -> None:
     """Write README.md: what the adapter is, how it was trained, how it did, how it is used."""
     base = base_model_name(settings)
@@ -126,6 +133,7 @@ def write_model_card(
         optimiser=settings.optimiser,
         warmup=settings.optimiser.warmup_share,
         seed=settings.seed,
+        best=f"- early stopping: {best}\n" if best else "",
         verdict=verdict.capitalize(),
         table=table(("measured", "first", "last"), summary_rows(metrics)),
         folder=folder.name,

@@ -24,6 +24,13 @@ from orpo.training.adapter import add_adapter, check_fit, continue_adapter, make
 from orpo.training.card import RunCounts, median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.data import TrainingData, check_and_read, held_out_conversations, prepare_data
+from orpo.training.early_stopping import (
+    BestCheckpoint,
+    best_checkpoint,
+    check_evaluation,
+    early_stopping,
+    is_stopped,
+)
 from orpo.training.fast.memory import MemoryEstimate
 from orpo.training.learning_rate import FEW_PAIRS, LearningRate, peak_learning_rate
 from orpo.training.settings import TrainSettings
@@ -50,6 +57,7 @@ class TrainingResult:
         tokens_per_second: The median speed; None where no step was timed.
         wall_seconds: From the first look at the data to the record.
         verdict: What the run came to, in words.
+        best: With early stopping, the checkpoint whose adapter was written.
     """
 
     folder: Path
@@ -58,6 +66,7 @@ class TrainingResult:
     tokens_per_second: float | None
     wall_seconds: float
     verdict: str
+    best: BestCheckpoint | None = None
 
 
 def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> TrainingResult:
@@ -127,6 +136,7 @@ def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> 
     locate_model(name)
     tokenizer, added = _prepare_tokenizer(name, settings)
     data = prepare_data(pairs, tokenizer, settings)
+    check_evaluation(settings, data.evaluation)
     _say_what_was_left_out(data, settings)
     return _Ready(device, dtype, name, tokenizer, added, data, held_out_conversations(settings, pairs))
 
@@ -195,6 +205,7 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
         watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard()]
         if is_main_process():
             watchers += [*boards, ThroughputMonitor(board), ProgressMonitor(stack)]
+        watchers += early_stopping(settings)
         reward_pairs = data.evaluation[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]
@@ -220,16 +231,18 @@ def _finish(
         "truncated": len(data.tokenized.truncated),
         "steps": trainer.state.global_step,
     }
-    metrics, speed = run_metrics(trainer.state.log_history), median_speed(trainer.state.log_history)
-    said = verdict(metrics)
+    history, best = trainer.state.log_history, best_checkpoint(settings, trainer.state)
+    # The adapter that is written is the best one, so its figures are the last that count.
+    metrics = run_metrics([entry for entry in history if best is None or entry["step"] <= best.step])
+    speed, said = median_speed(history), verdict(metrics)
     record.metrics = {**metrics, **({"tokens_per_second": speed} if speed else {})}
-    record.facts |= {**counts, "verdict": said}
+    record.facts |= {**counts, "verdict": said, **({"early_stopping": best} if best else {})}
     weights = _gathered_weights(trainer)
     if is_main_process():
         save_adapter(cast(PeftModel, trainer.model), ready.tokenizer, folder, settings, weights=weights)
-        write_model_card(folder, settings, metrics, counts, rate, said)
+        write_model_card(folder, settings, metrics, counts, rate, said, best)
         record.write(folder)
-    return TrainingResult(folder, metrics, counts, speed, record.wall_seconds, said)
+    return TrainingResult(folder, metrics, counts, speed, record.wall_seconds, said, best)
 
 
 def _gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
@@ -243,9 +256,11 @@ def _gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
 def _restore_if_at_its_end(trainer: Trainer, checkpoint: Path) -> bool:
     """Take weights and log of a run that was killed after its last step: Trainer would add a step to it."""
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    if state.global_step < state.max_steps:
+    if state.global_step < state.max_steps and not is_stopped(state):
         return False
     trainer.state = state
+    if trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        checkpoint = checkpoint.with_name(Path(state.best_model_checkpoint).name)
     set_peft_model_state_dict(trainer.model, load_peft_weights(str(checkpoint), device=str(trainer.args.device)))
     return True
 

@@ -141,6 +141,9 @@ class WatchSettings:
         None, "write a checkpoint after every N steps (default: at evaluations)", at_least=1
     )
     keep_checkpoints: int = setting(2, "how many checkpoints stay", at_least=1)
+    early_stopping: int | None = setting(
+        None, "stop after N evaluations without a lower loss; the best checkpoint's adapter is written", at_least=1
+    )
     logging_steps: int = setting(5, "log after every N steps", at_least=1)
     report_to: list[str] = setting(
         ["tensorboard"],
@@ -152,6 +155,11 @@ class WatchSettings:
         named = self.report_to
         is_clear = bool(named) and ("none" not in named or len(named) == 1)
         require(is_clear, "--report-to", " ".join(named) or "(nothing)", "must name one or several, or none alone")
+        stops = self.early_stopping
+        has_pairs = stops is None or self.eval_share > 0
+        require(has_pairs, "--early-stopping", stops, "needs evaluation pairs, and --eval-share 0 keeps none")
+        only = "leave it out: with --early-stopping a checkpoint is written at each evaluation (--eval-steps)"
+        require(stops is None or self.save_steps is None, "--save-steps", self.save_steps, only)
 
 
 @dataclass(kw_only=True)

@@ -62,6 +62,7 @@ def trainer_arguments(
     on_gpu = settings.compute.device in ("auto", "cuda") and torch.cuda.is_available()
     dtype = compute_dtype(parts.model)
     accumulated = optimiser.gradient_accumulation_steps
+    stops_early = watch.early_stopping is not None
     arguments = kind(
         output_dir=str(parts.folder),
         learning_rate=parts.learning_rate,
@@ -86,6 +87,10 @@ def trainer_arguments(
         save_strategy="steps",
         save_steps=watch.save_steps or every,
         save_total_limit=watch.keep_checkpoints,
+        load_best_model_at_end=stops_early,
+        metric_for_best_model="eval_loss" if stops_early else None,
+        greater_is_better=False if stops_early else None,
+        restore_callback_states_from_checkpoint=stops_early,  # the evaluations counted before a resume
         logging_strategy="steps",
         logging_steps=watch.logging_steps,
         logging_first_step=True,
