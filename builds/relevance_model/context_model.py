@@ -22,9 +22,9 @@ from sklearn.neural_network import MLPClassifier
 from builds.relevance_model.linear_models import counts, inverse_frequency, weigh
 from builds.relevance_model.sources import read_messages, read_written_contexts, read_written_replies
 from orpo.scoring import strip_emojis
-from orpo.scoring.context_model import CONTEXT_BITS, LABELS, SCALE, STRONGEST_REPLY, ContextModel
+from orpo.scoring.context_model import LABELS, SCALE, STRONGEST_REPLY, ContextModel
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import fold_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import BUCKET_BITS, plain_text, word_buckets
 
 OUTPUT = Path(__file__).resolve().parents[2] / "orpo" / "scoring" / "data" / "contexts.npz"
 HIDDEN, NETWORKS = 64, 4
@@ -65,7 +65,7 @@ def encode(texts: list[str]) -> NDArray[np.float32]:
 
 def word_counts(texts: list[str]) -> Any:
     """Return the linear model's input, not yet weighed."""
-    return counts([fold_buckets(word_buckets(plain_text(text)), CONTEXT_BITS) for text in texts], CONTEXT_BITS)
+    return counts([word_buckets(plain_text(text)) for text in texts], BUCKET_BITS)
 
 
 def train(rows: Rows) -> Trained:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import SGDClassifier
 
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, Comment
-from orpo.scoring.meaning import EMOTION_BITS
-from orpo.scoring.text_features import fold_buckets, plain_text, word_buckets
+from orpo.scoring.text_features import BUCKET_BITS, plain_text, word_buckets
 
 # How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
 RATED_AS: dict[str, dict[str, float]] = {
@@ -57,9 +56,7 @@ class LinearModel:
 def train_emotions(comments: list[Comment]) -> LinearModel:
     """Train one balanced logistic regression per emotion, then one each for positive and negative."""
     outputs = sorted({emotion for comment in comments for emotion in comment.emotions})
-    matrix = counts(
-        [fold_buckets(word_buckets(plain_text(comment.text)), EMOTION_BITS) for comment in comments], EMOTION_BITS
-    )
+    matrix = counts([word_buckets(plain_text(comment.text)) for comment in comments], BUCKET_BITS)
     idf = inverse_frequency(matrix, least=2)
     features = weigh(matrix, idf)
     columns = [[output in comment.emotions for comment in comments] for output in outputs]

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import fold_buckets, text_buckets
+from orpo.scoring.text_features import text_buckets
 
 LABELS: Final = ("everyday", "grief", "crisis", "violence", "grave_illness", "legal", "code", "data", "formal")
-CONTEXT_BITS: Final = 15
 SCALE: Final = 3.0  # of the encoder's vectors at the networks' entrance
 STRONGEST_REPLY: Final = 3.0
+_KINDS = ("request", "reply")
+_LAYERS = ("hidden", "hidden_bias", "out", "idf", "words", "words_scale", "bias")
 _SURELY_EVERYDAY = -3.0  # log odds; below, no profile shows any restraint
 _WITHOUT_REQUEST = 1.5  # a text alone has to look that much graver
 
@@ -31,6 +32,7 @@ class ContextModel:
             name: array if name.endswith("_words") else array.astype(np.float32) for name, array in arrays.items()
         }
         self._request_share, self._reply_share, self._neutral, self._bias = map(float, arrays["fusion"])
+        self._layers = {kind: tuple(self._arrays[f"{kind}_{name}"] for name in _LAYERS) for kind in _KINDS}
         self.logits = lru_cache(maxsize=4096)(self._logits)
 
     def tell(self, request: str, reply: str) -> tuple[float, str]:
@@ -45,25 +47,27 @@ class ContextModel:
             odds = self._request_share * _graveness(logits) + self._bias - _WITHOUT_REQUEST
             return odds, LABELS[1 + int(logits[1:].argmax())]
         asked = self.logits("request", request)
-        at_most = self._request_share * _graveness(asked) + self._reply_share * STRONGEST_REPLY + self._bias
+        grave = self._request_share * _graveness(asked)
+        at_most = grave + self._reply_share * STRONGEST_REPLY + self._bias
         if at_most < _SURELY_EVERYDAY:  # whatever the reply says; most exchanges end here
             return at_most, LABELS[1 + int(asked[1:].argmax())]
         answered = self.logits("reply", reply)
         limited = max(-STRONGEST_REPLY, min(STRONGEST_REPLY, _graveness(answered) - self._neutral))
-        odds = self._request_share * _graveness(asked) + self._reply_share * limited + self._bias
+        odds = grave + self._reply_share * limited + self._bias
         both = self._request_share * asked + self._reply_share * answered
         return odds, LABELS[1 + int(both[1:].argmax())]
 
     def _logits(self, kind: str, text: str) -> Array:
         """Return [labels], but for a constant: the mean of the networks' logits and those of the linear model."""
-        a = self._arrays
-        vector = static_encoder().encode(text) * np.float32(SCALE)
-        hidden = np.maximum(vector @ a[f"{kind}_hidden"] + a[f"{kind}_hidden_bias"], 0.0)
-        buckets = fold_buckets(text_buckets(text), CONTEXT_BITS)
-        weights = a[f"{kind}_idf"].take(buckets)
-        weights = weights / max(float(np.sqrt(weights @ weights)), 1e-9)
-        by_words = (weights @ a[f"{kind}_words"].take(buckets, axis=0)) * a[f"{kind}_words_scale"]
-        return np.asarray(hidden @ a[f"{kind}_out"] + by_words + a[f"{kind}_bias"], dtype=np.float32)
+        hidden_weights, hidden_bias, out, idf, words, scale, bias = self._layers[kind]
+        hidden = (static_encoder().encode(text) * np.float32(SCALE)) @ hidden_weights
+        hidden += hidden_bias
+        np.maximum(hidden, 0.0, out=hidden)
+        buckets = text_buckets(text)
+        weights = idf.take(buckets)
+        weights /= max(float(np.sqrt(weights @ weights)), 1e-9)
+        by_words = (weights @ words.take(buckets, axis=0)) * scale
+        return np.asarray(hidden @ out + by_words + bias, dtype=np.float32)
 
 
 def _graveness(logits: Array) -> float:

@@ -9,6 +9,7 @@ import unicodedata
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,7 @@ class StaticEncoder:
         if not text.isascii():
             text = unicodedata.normalize("NFD", text)
             text = text.translate({ord(c): None for c in set(text) if not c.isascii() and _is_mark(c)})
-        numbers: list[int] = []
-        for word in _WORD.findall(text):
-            numbers.extend(self._pieces_of(word))
-        return numbers[:_MOST_PIECES]
+        return list(chain.from_iterable(map(self._pieces_of, _WORD.findall(text))))[:_MOST_PIECES]
 
     def _encode(self, text: str) -> Array:
         """Return a text's vector, of length one; zero where it has no known piece."""
@@ -63,7 +61,7 @@ class StaticEncoder:
         """Return the sum of these pieces' vectors."""
         if not tokens:
             return np.zeros(self.dimensions, dtype=np.float32)
-        rows = np.array(tokens)
+        rows = np.array(tokens, dtype=np.intp)
         total: Array = self._scales.take(rows) @ self._vectors.take(rows, axis=0)
         return total
 

@@ -67,11 +67,17 @@ def _friendliness(model: MeaningModel, emoji_key: str, place: Place) -> float:
 
 def standing(model: MeaningModel, number: int, place: Place) -> float:
     """Return how much speaks for an emoji at its place, in log odds but for a constant."""
-    clause = model.text(place.clause)
-    others = [model.sense(text) for text in (place.before, place.reply, place.prompt[-_LONGEST_PROMPT:]) if text]
-    best = max([model.lexical_score(number, clause), *(model.topic_score(number, sense) for sense in others)])
-    reply = model.sense_score(number, model.sense(place.reply or place.clause))
-    prompt = model.sense_score(number, model.sense(place.prompt[-_LONGEST_PROMPT:])) if place.prompt else reply
+    best = model.lexical_score(number, model.text(place.clause))
+    whole = model.sense(place.reply or place.clause)
+    prompt = reply = model.sense_score(number, whole)
+    if place.before:
+        best = max(best, model.topic_score(number, model.sense(place.before)))
+    if place.reply:
+        best = max(best, reply + model.keyword_score(number, whole))
+    if place.prompt:
+        asked = model.sense(place.prompt[-_LONGEST_PROMPT:])
+        prompt = model.sense_score(number, asked)
+        best = max(best, prompt + model.keyword_score(number, asked))
     usual = min(USUAL_ENOUGH, float(model.usualness[number]))
     return BEST_SHARE * best + REPLY_SHARE * reply + PROMPT_SHARE * prompt + USUAL_SHARE * usual
 

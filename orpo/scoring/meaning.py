@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from orpo.scoring.emoji_table import emoji_name, normalise_emoji
 from orpo.scoring.encoder import static_encoder
-from orpo.scoring.text_features import fold_buckets, text_buckets
+from orpo.scoring.text_features import text_buckets
 from orpo.scoring.words import Vocabulary, stem
 
-EMOTION_BITS = 15
 # Fitted by builds/relevance_model/mixing.py on replies written for this project.
 SENSE_WEIGHT = 0.55
 KEYWORD_WEIGHT = 0.15
@@ -42,8 +41,6 @@ ByStem = dict[str, tuple[NDArray[np.intp], Array]]
 class Feeling:
     """What people are likely to feel in one text."""
 
-    emotions: Array  # [emotions], in standard deviations from everyday comments, squashed to (-1, 1)
-    rated: Array  # [8], the same in the terms of the human ratings of emojis
     positive: float  # probability that people would call it positive
     negative: float
 
@@ -61,6 +58,7 @@ class Sense:
 class TextMeaning(Feeling):
     """What the models see in one text."""
 
+    emotions: Array  # [emotions], in standard deviations from everyday comments, squashed to (-1, 1)
     sense: Sense
 
 
@@ -86,6 +84,10 @@ class MeaningModel:
         self._emotion_deviation: Array = self._arrays["emotion_deviation"][:count]
         self._sense_mean: Array = arrays["sense_mean"].astype(np.float32)
         self._sense_scale: Array = np.asarray(SENSE_WEIGHT / arrays["sense_deviation"].astype(np.float32))
+        # One number of a list is had in a third of the time of one of an array.
+        self._sense_means: list[float] = self._sense_mean.tolist()
+        self._sense_scales: list[float] = self._sense_scale.tolist()
+        self._mood_bias = float(self._arrays["mood_bias"][0])
         self.text = lru_cache(maxsize=4096)(self._text)
         self.feeling = lru_cache(maxsize=4096)(self._feeling)
         self.sense = lru_cache(maxsize=4096)(self._sense)
@@ -95,11 +97,12 @@ class MeaningModel:
         return _inverted(self.keywords)
 
     @cached_property
-    def _topical(self) -> tuple[NDArray[np.intp], Array, ByStem]:
-        """The rows of usual emojis that say more than a mood, their vectors, and who has which keyword among them."""
+    def _topical(self) -> tuple[Array, Array, Array, ByStem]:
+        """Scales, means and vectors of usual emojis that say more than a mood, and who has which keyword among them."""
         usual = np.flatnonzero(self.usualness >= _USUAL)
         rows = np.array([row for row in usual if "face" not in emoji_name(self.emojis[row]).split()], dtype=np.intp)
-        return rows, self.emoji_vectors[rows], _inverted([self.keywords[row] for row in rows])
+        by_stem = _inverted([self.keywords[row] for row in rows])
+        return self._sense_scale[rows], self._sense_mean[rows], self.emoji_vectors[rows], by_stem
 
     def number(self, emoji: str) -> int | None:
         """Return the row of an emoji, or None for one that the lexicon lacks."""
@@ -111,20 +114,26 @@ class MeaningModel:
 
     def sense_score(self, number: int, sense: Sense) -> float:
         """Return how well an emoji fits what a text is about: 0 as well as any text, more where it fits better."""
-        by_sense = float(self.emoji_vectors[number] @ sense.vector) - float(self._sense_mean[number])
-        return float(self._sense_scale[number]) * by_sense
+        return self._sense_scales[number] * (
+            float(self.emoji_vectors[number] @ sense.vector) - self._sense_means[number]
+        )
 
     def topic_score(self, number: int, sense: Sense) -> float:
         """Return `sense_score` and what the emoji's keywords in the text add to it."""
+        return self.sense_score(number, sense) + self.keyword_score(number, sense)
+
+    def keyword_score(self, number: int, sense: Sense) -> float:
+        """Return what the emoji's keywords in a text say for it."""
         keywords = self.keywords[number]
-        by_keyword = min(MOST_KEYWORDS, sum(keywords[word] for word in sense.stems & keywords.keys()))
-        return self.sense_score(number, sense) + KEYWORD_WEIGHT * by_keyword
+        if sense.stems.isdisjoint(keywords):
+            return 0.0
+        return KEYWORD_WEIGHT * min(MOST_KEYWORDS, sum(keywords[word] for word in sense.stems & keywords.keys()))
 
     def lexical_score(self, number: int, meaning: TextMeaning) -> float:
         """Return how well an emoji fits by words, sense and emotions; 0 or less where it does not."""
         return self.topic_score(number, meaning.sense) + EMOTION_WEIGHT * self.emotion_score(number, meaning)
 
-    def emotion_score(self, number: int, meaning: Feeling) -> float:
+    def emotion_score(self, number: int, meaning: TextMeaning) -> float:
         """Return how far what an emoji is used to express goes along with what people see in a text; 0 if neither."""
         return float(self.emoji_emotions[number] @ meaning.emotions)
 
@@ -148,39 +157,36 @@ class MeaningModel:
 
     def best_topic_score(self, sense: Sense) -> float:
         """Return the `topic_score` of the usual emoji, no face, that fits a text's topic best."""
-        rows, vectors, by_stem = self._topical
-        by_sense = self._sense_scale[rows] * (vectors @ sense.vector - self._sense_mean[rows])
-        return float((by_sense + self._keyword_scores(sense, by_stem, len(rows))).max())
+        scales, means, vectors, by_stem = self._topical
+        by_sense = scales * (vectors @ sense.vector - means)
+        return float((by_sense + self._keyword_scores(sense, by_stem, len(scales))).max())
 
     def _text(self, text: str) -> TextMeaning:
-        emotions, rated, positive, negative = self._feel(text_buckets(text))
-        return TextMeaning(emotions, rated, positive, negative, self.sense(text))
+        logits = self._emotion_logits(text)
+        standard = (logits[: len(self._emotion_mean)] - self._emotion_mean) / self._emotion_deviation
+        return TextMeaning(*_probabilities(logits), np.tanh(standard / 1.5), self.sense(text))
 
     def _sense(self, text: str) -> Sense:
         tokens = self.vocabulary.tokens(text)
         vector = static_encoder().encode(" ".join(tokens) if "#" in text else text)  # hashtags as words
-        mood = float(vector @ self._arrays["mood_weights"]) + float(self._arrays["mood_bias"][0])
-        return Sense(vector, frozenset(stem(token) for token in tokens), max(-1.0, min(1.0, mood)))
+        mood = float(vector @ self._arrays["mood_weights"]) + self._mood_bias
+        return Sense(vector, frozenset(map(stem, tokens)), max(-1.0, min(1.0, mood)))
 
     def _feeling(self, text: str) -> Feeling:
-        return Feeling(*self._feel(text_buckets(text)))
+        return Feeling(*_probabilities(self._emotion_logits(text)))
 
-    def _feel(self, buckets: NDArray[np.uint32]) -> tuple[Array, Array, float, float]:
+    def _emotion_logits(self, text: str) -> Array:
         a = self._arrays
-        logits = self._emotion_logits(buckets)
-        count = len(self._emotion_mean)
-        standard = (logits[:count] - self._emotion_mean) / self._emotion_deviation
-        squashed: Array = np.tanh(standard / 1.5)
-        rated: Array = (squashed @ a["emotion_to_rated"] - a["rated_mean"]) / a["rated_deviation"]
-        positive, negative = (1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, float(x))))) for x in logits[count:])
-        return squashed, rated, positive, negative
-
-    def _emotion_logits(self, buckets: NDArray[np.uint32]) -> Array:
-        a = self._arrays
-        few = fold_buckets(buckets, EMOTION_BITS)
-        weights = _unit_vector(a["emotion_idf"].take(few))
-        logits: Array = (weights @ a["emotion_weights"].take(few, axis=0)) * a["emotion_scale"] + a["emotion_bias"]
+        buckets = text_buckets(text)
+        weights = _unit_vector(a["emotion_idf"].take(buckets))
+        logits: Array = (weights @ a["emotion_weights"].take(buckets, axis=0)) * a["emotion_scale"] + a["emotion_bias"]
         return logits
+
+
+def _probabilities(logits: Array) -> tuple[float, float]:
+    """Return the probabilities of positive and negative, which come last."""
+    positive, negative = (1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, x)))) for x in logits[-2:].tolist())
+    return positive, negative
 
 
 def _inverted(keywords: list[dict[str, float]]) -> ByStem:

@@ -6,7 +6,7 @@ adding more of an emoji that is already there can never raise a part.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from orpo.scoring.contexts import QUIET, Context
 from orpo.scoring.emoji_table import KEYCAP, SKIN_TONES, VS16, ZWJ, emoji_name, emoji_table
@@ -194,8 +194,10 @@ def rendering(reply: Reply, profile: Profile) -> Part:
     return 1.0, "shows everywhere"
 
 
-def _mean_of_worst(occurrences: Iterable[Occurrence], judge: Callable[[Occurrence], float]) -> tuple[float, Occurrence]:
+def _mean_of_worst(occurrences: list[Occurrence], judge: Callable[[Occurrence], float]) -> tuple[float, Occurrence]:
     """Return the mean over different emojis of each one's worst value, and the worst occurrence of all."""
+    if len(occurrences) == 1:  # as most often
+        return judge(occurrences[0]), occurrences[0]
     worst: dict[str, tuple[float, Occurrence]] = {}
     judged: dict[Occurrence, float] = {}  # a reply may hold thousands of one emoji in equal surroundings
     for occurrence in occurrences:

@@ -40,6 +40,8 @@ _LINK = re.compile(r"(?:https?://|www\.)\S+")
 # A full stop inside a number or a name, "2.5" or "Node.js", ends no sentence.
 _SENTENCE = re.compile(r"(?:[^.!?…\n]|[.!?…](?=\w))+(?:[.!?…]+[)\"'»”*_]*)?|[.!?…]+")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_FIRST_WORD = _WORD_CHARACTER = re.compile(r"[\w'’]+")
+_LAST_WORD = re.compile(r"[\w'’]+$")
 _LIST_MARK = re.compile(r"[\s>]*(?:[-*+•]|\d{1,3}[.)])?[\s>*_#]*")
 _CLOSING = " \t\r)]\"'»”*_~"
 _CAPITAL = re.compile(r"[\"'“‘*_]*(?!I\b)[A-Z]")
@@ -91,7 +93,7 @@ class Reply:
     @cached_property
     def word_count(self) -> int:
         """How many words the reply has beside its emojis; what is said twice counts once."""
-        return sum(len(WORD.findall(sentence)) for sentence in self.distinct_sentences)
+        return len(WORD.findall("\n".join(self.distinct_sentences)))
 
     @cached_property
     def sentences(self) -> list[tuple[int, int]]:
@@ -211,8 +213,8 @@ class Reply:
     def _touching_words(self, start: int, end: int) -> tuple[str, str]:
         left = self.plain[max(0, start - 40) : start].rstrip(" \t")
         right = self.plain[end : end + 40].lstrip(" \t")
-        before = re.search(r"[\w'’]+$", left)
-        after = re.match(r"[\w'’]+", right)
+        before = _LAST_WORD.search(left) if _WORD_CHARACTER.match(left.removesuffix("\n")[-1:]) else None
+        after = _FIRST_WORD.match(right)
         return (before[0].lower() if before else "", after[0].lower() if after else "")
 
     def _clause(self, start: int) -> tuple[str, str]:
@@ -244,10 +246,11 @@ class Reply:
 
 def _said_once(text: str) -> str:
     """Return a text, or what it says twice; the first time may lack a full stop."""
-    words = list(WORD.finditer(text))
-    said = [word[0] for word in words]
+    said = WORD.findall(text)
+    starts: list[int] = []
     while (half := len(said) // 2) and said[:half] == said[half:]:
-        text = text[: words[half].start() - words[0].start()]
+        starts = starts or [word.start() for word in WORD.finditer(text)]
+        text = text[: starts[half] - starts[0]]
         said = said[:half]
     return text
 

@@ -11,17 +11,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-BUCKET_BITS = 17
+BUCKET_BITS = 15
 Buckets = NDArray[np.uint32]
 
 _TOKEN = re.compile(r"[#@]?\w[\w']*|[^\w\s]")
+_ASCII_TOKEN = re.compile(_TOKEN.pattern.encode())  # the same for ASCII, whose bytes are hashed as they stand
 _LINK = re.compile(r"https?://\S+|www\.\S+")
 _MENTION = re.compile(r"@\w+")
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _HASHTAG = re.compile(r"#(\w+)")
-_SPACES = re.compile(r"\s+")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0x100000001B3)
+_SHIFT = np.uint64(64 - BUCKET_BITS)
 
 
 def plain_text(text: str) -> str:
@@ -32,7 +33,7 @@ def plain_text(text: str) -> str:
         text = _MENTION.sub("@user", text)
     if "#" in text:
         text = _HASHTAG.sub(lambda tag: f"{tag[0]} {HUMP.sub(' ', tag[1])}", text)
-    return _SPACES.sub(" ", text).strip().lower().replace("\u2019", "'")
+    return " ".join(text.split()).lower().replace("\u2019", "'")
 
 
 @lru_cache(maxsize=8192)
@@ -41,29 +42,19 @@ def text_buckets(text: str) -> Buckets:
     return word_buckets(plain_text(text))
 
 
-def word_buckets(plain: str, bits: int = BUCKET_BITS) -> Buckets:
+def word_buckets(plain: str) -> Buckets:
     """Return the buckets of words and word pairs, each once, in rising order."""
-    tokens = _TOKEN.findall(plain)
+    if plain.isascii():
+        tokens = _ASCII_TOKEN.findall(plain.encode())
+    else:
+        tokens = [token.encode("utf-8", "replace") for token in _TOKEN.findall(plain)]
     if not tokens:
         return np.zeros(0, dtype=np.uint32)
-    single = np.array([zlib.crc32(token.encode("utf-8", "replace")) for token in tokens], dtype=np.uint64)
+    single = np.fromiter(map(zlib.crc32, tokens), dtype=np.uint64, count=len(tokens))
     pairs = single[:-1] * _STEP + single[1:]
-    return _to_buckets(np.concatenate([single, pairs]), bits)
-
-
-def fold_buckets(buckets: Buckets, bits: int) -> Buckets:
-    """Return sorted buckets in a smaller space of 2**bits, each once."""
-    return _each_once(buckets >> np.uint32(BUCKET_BITS - bits))
-
-
-def _to_buckets(hashes: NDArray[np.uint64], bits: int) -> Buckets:
-    buckets = ((hashes * _MIX) >> np.uint64(64 - bits)).astype(np.uint32)
+    buckets = ((np.concatenate([single, pairs]) * _MIX) >> _SHIFT).astype(np.uint32)
     buckets.sort()  # faster than np.unique on so few, and the order of the sums to come is always the same
-    return _each_once(buckets)
-
-
-def _each_once(buckets: Buckets) -> Buckets:
     first = np.empty(len(buckets), dtype=bool)
-    first[:1] = True
+    first[0] = True
     np.not_equal(buckets[1:], buckets[:-1], out=first[1:])
     return buckets[first]

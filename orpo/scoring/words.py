@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from orpo.scoring.text_features import HUMP
 
 _TOKEN = re.compile(r"#(\w+)|@\w+|https?://\S+|([a-zA-Z0-9]+(?:'[a-zA-Z]+)?|[!?]+|:\)|:\(|<3)")
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]+|:\)|:\(|<3")
+_OTHER_THAN_WORDS = ("#", "@", "http")
 _SUFFIXES = ("'s", "ing", "ies", "es", "ed", "s", "y", "er")
 _LONGEST_WORD = 14
 _LONGEST_HASHTAG = 30
@@ -40,6 +42,8 @@ class Vocabulary:
 
     def tokens(self, text: str) -> list[str]:
         """Return the text's words in order; hashtags come apart, people and links are left out."""
+        if text.isascii() and not any(map(text.__contains__, _OTHER_THAN_WORDS)):
+            return _WORD.findall(text.lower())
         found: list[str] = []
         for hashtag, word in _TOKEN.findall(text.replace("\u2019", "'")):
             if word:
