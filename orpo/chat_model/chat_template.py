@@ -85,20 +85,25 @@ def encode_rendered(tokenizer: PreTrainedTokenizerBase, text: str, contents: Seq
     """
     special = special_texts(tokenizer)
     spans = []
+    end = 0
     for content in contents:
+        # In their order, so that a text that was said before is not looked for where it stood then; a template may
+        # have moved a system text.
+        said = content.strip()
+        start = text.find(said, end) if said in text[end:] else text.find(said)
+        end = max(end, start + len(said))
         held = [token for token in special if token in content]
         if not held:
             continue
         if marker := next((token for token in held if token in turn_markers(tokenizer)), None):
             raise InputError(f"a message holds the turn marker {marker}, as if a chat template were applied already")
-        start = text.find(content.strip())
         if start >= 0:
-            spans.append((start, start + len(content.strip())))
+            spans.append((start, start + len(said)))
     ids, position = [], 0
-    for start, end in sorted(spans):
+    for start, stop in sorted(spans):
         if start >= position:
-            ids += encode_text(tokenizer, text[position:start]) + _encode_as_text(tokenizer, text[start:end])
-            position = end
+            ids += encode_text(tokenizer, text[position:start]) + _encode_as_text(tokenizer, text[start:stop])
+            position = stop
     return ids + encode_text(tokenizer, text[position:])
 
 

@@ -1,12 +1,15 @@
 """Which columns of a data set hold the prompt, the replies and the system prompt, and which are not read."""
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from orpo.command.errors import InputError
+from orpo.records.json_text import kind_of_value
 from orpo.records.messages import Message, system_message, with_system
-from orpo.records.read_messages import read_messages, whole_text
+from orpo.records.read_messages import LONGEST_MESSAGE, checked_text, read_messages, whole_text
 from orpo.records.read_rows import Rows
 from orpo.records.rows import RowProblem, raise_for_bad_rows
 
@@ -20,6 +23,11 @@ _PROMPT_NAMES: Final = (
 _CONVERSATION_NAMES: Final = frozenset({"conversations", "conversation", "messages"})
 _SYSTEM_NAMES: Final = ("system", "system_prompt", "system_message")
 _INPUT_NAME: Final = "input"
+# Of such a name even one word, `persona: pirate`, was meant for the model.
+_SPEAKING: Final = re.compile(
+    r"(system|persona|context|history|prompt|question|instruction|input|query)(?!.*(id|hash|type|source|lang\w*)$)",
+    re.I,
+)
 # What our own pairs say beside the replies, and what other sets say about a row rather than in it.
 _ABOUT: Final = frozenset(
     {"chosen_score", "rejected_score", "chosen_model", "rejected_model", "prompt_id", "source", "kind",
@@ -27,6 +35,7 @@ _ABOUT: Final = frozenset(
      "created", "timestamp", "date", "url", "license", "language", "lang", "dataset", "origin", "principle"}
 )  # fmt: skip
 _ROWS_LOOKED_AT: Final = 200
+_WORDS_OF_NO_COINCIDENCE: Final = 4
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,10 @@ def read_prompt_cells(cells: Mapping[str, object], names: ColumnsFound) -> list[
     """Return what a row says before any reply: the system prompt, the prompt, and what it is to be done on."""
     value = cells.get(names.prompt) if names.prompt else None
     prompt = read_messages(value, "user", names.prompt or "prompt") or []
-    if names.prompt in _CONVERSATION_NAMES and prompt and prompt[-1]["role"] == "assistant":
+    if (names.prompt or "").strip().casefold() in _CONVERSATION_NAMES and prompt and prompt[-1]["role"] == "assistant":
         prompt = prompt[:-1]  # the set's own answer; the replies stand in columns of their own
-    extra = cells.get(names.input) if names.input else None
-    if isinstance(extra, str) and extra.strip() and prompt and extra.strip() not in prompt[-1]["content"]:
+    extra = _read_input(cells.get(names.input), names.input) if names.input else ""
+    if prompt and extra and not _stands_in(extra, prompt[-1]["content"]):
         prompt = [*prompt[:-1], {**prompt[-1], "content": f"{prompt[-1]['content'].rstrip()}\n\n{extra}"}]
     system = read_messages(cells.get(names.system), "system", names.system) if names.system else None
     if system and system[0]["content"].strip():
@@ -104,6 +113,22 @@ def read_prompt_cells(cells: Mapping[str, object], names: ColumnsFound) -> list[
             raise RowProblem(f"{names.system} and {names.prompt} hold two system prompts", "keep one of them")
         prompt = with_system(system[0]["content"], prompt)
     return prompt
+
+
+def _read_input(value: object, name: str) -> str:
+    """Return what an instruction is to be done on as text, a number too; RowProblem for what has no one text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowProblem(f"{name} is not text, but {kind_of_value(value)}", "write it as text, or leave it out")
+    return checked_text(str(value), name).strip("\n") if str(value).strip() else ""
+
+
+def _stands_in(extra: str, prompt: str) -> bool:
+    """Tell whether a prompt holds its input already: at its end, or as several words that are no coincidence."""
+    extra = extra.strip()
+    at_end = re.search(rf"(?<!\w){re.escape(extra)}\W*\Z", prompt) is not None
+    return at_end or (len(extra.split()) >= _WORDS_OF_NO_COINCIDENCE and extra in prompt)
 
 
 def check_turns(prompt: Sequence[Message], name: str) -> None:
@@ -117,6 +142,8 @@ def check_turns(prompt: Sequence[Message], name: str) -> None:
     if turns != (["user", "assistant"] * len(turns))[: len(turns)]:
         what = f"{name} has the roles {', '.join(roles[:6])}{', ...' if len(roles) > 6 else ''}"
         raise RowProblem(what, "after a system message, user and assistant must take turns, the user first")
+    if sum(len(message["content"]) for message in prompt) > LONGEST_MESSAGE:
+        raise RowProblem(f"{name} has more than {LONGEST_MESSAGE:,} characters in all", "shorten or drop it")
 
 
 def meaningful_columns(rows: Rows, names: ColumnsFound) -> list[str]:
@@ -126,11 +153,12 @@ def meaningful_columns(rows: Rows, names: ColumnsFound) -> list[str]:
     for row in rows.rows[:_ROWS_LOOKED_AT]:
         known: set[str] | None = None
         for name, value in row.columns.items():
-            if name in read or name in _ABOUT or name in found or not _says_something(value):
+            words = 1 if _SPEAKING.search(name) else 2
+            if name in read or name in _ABOUT or name in found or not any(_texts(value, words)):
                 continue
             if known is None:
-                known = {text for column in read if column for text in _texts(row.columns.get(column))}
-            if any(text not in known for text in _texts(value)):
+                known = {text for column in read if column for text in _texts(row.columns.get(column), 1)}
+            if any(text not in known for text in _texts(value, words)):
                 found[name] = None
     return list(found)
 
@@ -152,28 +180,24 @@ def _columns_there(rows: Rows, setting: str) -> list[str]:
 def _find(rows: Rows, wanted: str | None, usual: Sequence[str], setting: str) -> str | None:
     there = rows.columns()
     if wanted is None:
-        return next((known for known in usual if known in there), None)
+        # `Prompt` is as usual, and so is the ` chosen` of a CSV with a blank after each comma.
+        spelled = {name.strip().casefold(): name for name in reversed(there)}
+        return next((spelled[known] for known in usual if known in spelled), None)
     if wanted not in there:
         raise InputError(f"{rows.source}: has no column {wanted!r}; it has {listed(there)}", setting=setting)
     return wanted
 
 
 def _input_beside(prompt: str | None, there: Sequence[str]) -> str | None:
-    return _INPUT_NAME if _INPUT_NAME in there and prompt not in (None, _INPUT_NAME) else None
+    found = next((name for name in there if name.strip().casefold() == _INPUT_NAME), None)
+    return found if prompt not in (None, found) else None
 
 
-def _says_something(value: object) -> bool:
-    """Tell sentences, lists and objects from names, numbers and ids."""
+def _texts(value: object, words: int = 2, depth: int = 4) -> Iterator[str]:
+    """Yield the texts of so many words within a value: sentences, and not names, numbers and ids."""
     if isinstance(value, str):
-        return len(value.split()) > 1
-    return isinstance(value, list | dict) and any(_texts(value))
-
-
-def _texts(value: object, depth: int = 4) -> Iterator[str]:
-    """Yield the texts of more than one word within a value."""
-    if isinstance(value, str):
-        if len(value.split()) > 1:
+        if len(value.split()) >= words:
             yield value.strip()
     elif depth and isinstance(value, list | dict):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner, depth - 1)
+            yield from _texts(inner, words, depth - 1)

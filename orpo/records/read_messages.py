@@ -31,11 +31,17 @@ _ROLES: Final = {
     "chatbot": "assistant",
     "model": "assistant",
 }
-_WRITTEN_LIST: Final = re.compile(r"\s*\[?\s*\{\s*(['\"])(role|content|from|value)\1\s*:")
+# A list of messages as Python, JSON or numpy writes it, and one whose end is cut off (a cell of Excel's has a limit).
+_WRITTEN_LIST: Final = re.compile(r"\s*(array\()?\s*\[?\s*\{\s*['\"]")
+_BEGUN_LIST: Final = re.compile(
+    r"\s*(array\()?\s*\[\s*\{\s*(['\"])(role|content|from|value)\2\s*:(?!.*\}\s*\])", re.DOTALL
+)
 _KEYS: Final = ({"role", "content"}, {"from", "value"})
 _DIALOGUE: Final = re.compile(r"\s*Human:")
-_TURN: Final = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
+_TURNS: Final = (re.compile(r"(?:^|\n\n)\s*(Human|Assistant):"), re.compile(r"(?:^|\n)\s*(Human|Assistant):"))
+_ARRAY: Final = re.compile(r"\s*array\((.*?)(?:,\s*dtype=\w+)?\)\s*", re.DOTALL)
 _FILL: Final = "fill or drop these rows"
+_KEEP_LISTS: Final = "save the data as JSONL or Parquet, which keep lists"
 
 
 def read_messages(value: object, role: str, column: str) -> list[Message] | None:
@@ -69,6 +75,11 @@ def checked_text(text: str, column: str) -> str:
 def whole_text(text: str) -> str:
     """Return text with every half character replaced, for ids and names that nobody is trained on."""
     return HALF_CHARACTER.sub("\ufffd", text)
+
+
+def holds_dialogue(value: object) -> bool:
+    """Tell whether a cell is a dialogue within one text."""
+    return isinstance(value, str) and _DIALOGUE.match(value) is not None and "Assistant:" in value
 
 
 def _read_message(entry: object, column: str) -> Message:
@@ -115,9 +126,11 @@ def _read_part(part: object, column: str) -> str:
 
 def _within_text(text: str, column: str) -> object:
     """Return the messages that a text holds, or the text itself."""
-    if _WRITTEN_LIST.match(text) and text.rstrip()[-1] in "]}":
+    if _WRITTEN_LIST.match(text) and text.rstrip()[-1] in "]})":
         return _parse_written_list(text, column) or text
-    if _DIALOGUE.match(text) and "Assistant:" in text:
+    if _BEGUN_LIST.match(text):
+        raise RowProblem(f"{column} holds chat messages as text that is cut off", _KEEP_LISTS)
+    if holds_dialogue(text):
         return _parse_dialogue(text)
     return text
 
@@ -127,6 +140,10 @@ def _parse_written_list(text: str, column: str) -> list[object] | None:
 
     None for data that are not messages, such as a reply that lists users with their roles.
     """
+    if not any(all(re.search(rf"['\"]{key}['\"]\s*:", text) for key in keys) for keys in _KEYS):
+        return None
+    if bare := _ARRAY.fullmatch(text):
+        text = bare[1]
     with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)
     for parse, written in ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, with_commas)):
         try:
@@ -136,15 +153,13 @@ def _parse_written_list(text: str, column: str) -> list[object] | None:
         entries = value if isinstance(value, list) else [value]
         is_talk = all(isinstance(entry, dict) and any(keys <= entry.keys() for keys in _KEYS) for entry in entries)
         return entries if is_talk else None
-    if not any(all(re.search(rf"['\"]{key}['\"]\s*:", text) for key in keys) for keys in _KEYS):
-        return None
-    remedy = "save the data as JSONL or Parquet, which keep lists"
-    raise RowProblem(f"{column} holds chat messages as text that cannot be parsed", remedy)
+    raise RowProblem(f"{column} holds chat messages as text that cannot be parsed", _KEEP_LISTS)
 
 
 def _parse_dialogue(text: str) -> list[Message]:
     """Take a dialogue apart as Anthropic's HH data set writes it; an open turn of the assistant at its end goes."""
-    pieces = _TURN.split(text)[1:]
+    blank_line_between = re.search(r"\n\n\s*Assistant:", text) is not None
+    pieces = _TURNS[0 if blank_line_between else 1].split(text)[1:]
     turns = [{"role": role, "content": said.strip()} for role, said in zip(pieces[::2], pieces[1::2], strict=True)]
     turns = [{**turn, "role": "user" if turn["role"] == "Human" else "assistant"} for turn in turns]
     if turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"]:

@@ -23,7 +23,7 @@ from orpo.records.columns import (
 )
 from orpo.records.messages import Message, system_message, with_system
 from orpo.records.pairs import PAIR_KINDS, PreferencePair
-from orpo.records.read_messages import read_messages, whole_text
+from orpo.records.read_messages import holds_dialogue, read_messages, whole_text
 from orpo.records.read_rows import Rows, read_rows
 from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
 
@@ -94,6 +94,10 @@ def _read_pair(row: Row, names: ColumnsFound) -> PreferencePair:
     cells = row.columns
     chosen, rejected = (_read_reply(cells.get(name), name) for name in (names.chosen, names.rejected))
     prompt = read_prompt_cells(cells, names)
+    if names.prompt and holds_dialogue(cells.get(names.prompt)):  # `Assistant:` and a blank, after which replies begin
+        chosen, rejected = (
+            [*reply[:-1], {**reply[-1], "content": reply[-1]["content"].lstrip()}] for reply in (chosen, rejected)
+        )
     prompt, chosen, rejected = _split_conversations(prompt, chosen, rejected, names)
     _check_pair(prompt, chosen, rejected, names)
     return _typed_pair(row, prompt, chosen, rejected)
@@ -105,6 +109,8 @@ def _read_reply(value: object, name: str) -> list[Message]:
         raise RowProblem(f"{name} is null", "fill or drop these rows")
     if not messages or not messages[-1]["content"].strip():
         raise RowProblem(f"{name} is empty", "fill or drop these rows")
+    if messages[-1]["role"] != "assistant":
+        raise RowProblem(f"{name} ends with the role {messages[-1]['role']}", "a reply is the assistant's message")
     return messages
 
 
@@ -138,9 +144,10 @@ def _join_beginning(prompt: list[Message], beginning: list[Message], names: Colu
 
 
 def _holds(beginning: list[Message], asked: list[Message]) -> bool:
-    """Tell whether the messages stand in the beginning one after the other, whatever the space around their text."""
-    said = [(message["role"], message["content"].strip()) for message in beginning]
-    looked_for = [(message["role"], message["content"].strip()) for message in asked]
+    """Tell whether the messages stand in the beginning one after the other, whatever the space in their text."""
+    said, looked_for = (
+        [(message["role"], message["content"].split()) for message in messages] for messages in (beginning, asked)
+    )
     return any(said[start : start + len(looked_for)] == looked_for for start in range(len(said)))
 
 

@@ -22,6 +22,8 @@ LengthPolicy = Literal["drop", "truncate", "raise"]
 
 _SHOWN_ROWS = 10
 _CHUNK_ROWS = 1000
+_HUGE = 100_000
+"""Characters; a text of no more is tokenized before anything is said of its length."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,16 @@ def tokenize_pairs(
     """
     template = ChatTemplate(tokenizer)
     numbers = [pair.row or place for place, pair in enumerate(pairs, start=1)]
-    limits = _Limits(max_length, max_prompt_length, policy, tokenizer.bos_token_id)
+    limits = _Limits(
+        max_length, max_prompt_length, policy, tokenizer.bos_token_id, max(map(len, tokenizer.get_vocab()))
+    )
     useless: list[tuple[int, str]] = []
     too_long: list[tuple[int, str]] = []
     result = TokenizedPairs()
     for start in range(0, len(pairs), _CHUNK_ROWS):
-        chunk = slice(start, start + _CHUNK_ROWS)
-        for tokenized in template.encode(pairs[chunk], numbers[chunk], useless):
+        chunk = zip(numbers[start : start + _CHUNK_ROWS], pairs[start : start + _CHUNK_ROWS], strict=True)
+        fitting = [one for one in chunk if not limits.takes_out_huge(*one, result, too_long)]
+        for tokenized in template.encode(fitting, useless):
             limits.apply(tokenized, result, too_long)
     raise_for_rows(too_long if bad_rows == "drop" else useless + too_long)
     for row, reason in useless:
@@ -123,11 +128,11 @@ class ChatTemplate:
         self.end_id = int(end)
 
     def encode(
-        self, pairs: Sequence[PreferencePair], numbers: Sequence[int], problems: list[tuple[int, str]]
+        self, pairs: Sequence[tuple[int, PreferencePair]], problems: list[tuple[int, str]]
     ) -> Iterator[TokenizedPair]:
-        """Yield the ids of each pair that the template can render; the others go to `problems`."""
+        """Yield the ids of each numbered pair that the template can render; the others go to `problems`."""
         rendered: list[tuple[int, PreferencePair, str, str, str]] = []
-        for number, pair in zip(numbers, pairs, strict=True):
+        for number, pair in pairs:
             try:
                 if self._holds_special_text(pair):
                     yield self._encode_carefully(number, pair)
@@ -203,17 +208,26 @@ class _Limits:
     max_prompt_length: int | None
     policy: LengthPolicy
     bos_id: int | None
+    longest_token: int
+
+    def takes_out_huge(
+        self, row: int, pair: PreferencePair, result: TokenizedPairs, problems: list[tuple[int, str]]
+    ) -> bool:
+        """Tell whether a pair is over the limit whatever its tokens are, and leave it out then: they take minutes."""
+        texts = [message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected)]
+        characters = sum(map(len, texts))
+        if self.policy == "truncate" or characters <= max(_HUGE, 2 * self.max_length * self.longest_token):
+            return False
+        self._leave_out(row, f"has {characters:,} characters, over max_length {self.max_length}", result, problems)
+        return True
 
     def apply(self, pair: TokenizedPair, result: TokenizedPairs, problems: list[tuple[int, str]]) -> None:
         """Put the pair, or what the policy makes of it, into the result."""
         reason = self._excess(pair)
         if reason is None:
             result.pairs.append(pair)
-        elif self.policy == "raise":
-            remedy = "raise the limit, or choose the length policy drop or truncate"
-            problems.append((pair.row, f"{reason} ({remedy})"))
-        elif self.policy == "drop":
-            result.drop("over the length limit", pair.row)
+        elif self.policy != "truncate":
+            self._leave_out(pair.row, reason, result, problems)
         else:
             shorter = self._shorten(pair)
             if shorter.chosen_ids == shorter.rejected_ids:
@@ -221,6 +235,13 @@ class _Limits:
             else:
                 result.pairs.append(shorter)
                 result.truncated.append(pair.row)
+
+    def _leave_out(self, row: int, reason: str, result: TokenizedPairs, problems: list[tuple[int, str]]) -> None:
+        if self.policy == "raise":
+            remedy = "raise the limit, or choose the length policy drop or truncate"
+            problems.append((row, f"{reason} ({remedy})"))
+        else:
+            result.drop("over the length limit", row)
 
     def _excess(self, pair: TokenizedPair) -> str | None:
         prompt = len(pair.prompt_ids)
@@ -253,7 +274,9 @@ def raise_for_rows(problems: Sequence[tuple[int, str]]) -> None:
         return
     shown = "; ".join(f"row {row} {text}" for row, text in sorted(problems)[:_SHOWN_ROWS])
     more = f"; and {len(problems) - _SHOWN_ROWS} more" if len(problems) > _SHOWN_ROWS else ""
-    raise InputError(f"{len(problems)} of the pairs cannot be trained on: {shown}{more}")
+    is_refused = any("is refused" in text for _, text in problems)
+    remedy = "; mend these rows, or leave them out with `bad_rows` drop" if is_refused else ""
+    raise InputError(f"{len(problems)} of the pairs cannot be trained on: {shown}{more}{remedy}")
 
 
 def _nothing_left(dropped: Mapping[str, Sequence[int]], count: int, max_length: int) -> str:

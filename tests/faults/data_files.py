@@ -1,4 +1,4 @@
-"""Sixty files of preference pairs as people bring them: what is in each, and what is right for it.
+"""Seventy files of preference pairs as people bring them: what is in each, and what is right for it.
 
 Right is the first pair's texts, or a pattern of the one line that refuses the file.
 """
@@ -103,6 +103,13 @@ _MAKERS: Final[dict[str, Callable[[], DataFile]]] = {
     "CSV with a column twice": lambda: DataFile("a.csv", b"prompt,prompt\na,b\n", "two columns have the same name"),
     "CSV with what pandas made of messages": lambda: DataFile(
         "a.csv", (CSV + f"{PANDAS},{YES},{NO}\n").encode(), Read(("Tell me a joke",))),
+    "CSV with numpy's array of messages": lambda: DataFile(
+        "a.csv", (CSV + f'"array({PANDAS[1:-1]}, dtype=object)",{YES},{NO}\n').encode(),
+        Read(("Tell me a joke",))),
+    "CSV with messages that have an id": lambda: DataFile(
+        "a.csv", (CSV + PANDAS.replace("{", "{'id': 1, ") + f",{YES},{NO}\n").encode(), Read(("Tell me a joke",))),
+    "CSV with messages that Excel cut off": lambda: DataFile(
+        "a.csv", (CSV + PANDAS[:40] + f'",{YES},{NO}\n').encode(), "messages as text that is cut off in line 2"),
     "Parquet": lambda: DataFile("a.parquet", parquet([PAIR, PAIR]), Read(count=2)),
     "Parquet with messages": lambda: DataFile("a.parquet", parquet([{"prompt": talk(*HORSES[:1]), **BOTH}]), TREATS),
     "Parquet with a damaged page": lambda: DataFile(
@@ -115,10 +122,27 @@ _MAKERS: Final[dict[str, Callable[[], DataFile]]] = {
     "no prompt, whole conversations": lambda: DataFile("a.jsonl", lines(BOTH), TREATS),
     "a prompt of something else": lambda: DataFile("a.jsonl", lines({"prompt": "Else", **BOTH}), "not hold prompt"),
     "a dialogue within text": lambda: DataFile("a.jsonl", lines({"chosen": HH + YES, "rejected": HH + NO}), TREATS),
+    "the prompt has other line ends": lambda: DataFile("a.jsonl", lines(
+        {"prompt": "What do\r\nhorses eat?", **BOTH}), TREATS),
+    "conversations that end with the user": lambda: DataFile("a.jsonl", row(
+        prompt=None, chosen=talk(*HORSES), rejected=talk(*HORSES)), "chosen ends with the role user in line 1"),
+    "a dialogue of single lines": lambda: DataFile("a.jsonl", row(
+        prompt="Human: Hi\nAssistant:", chosen=f" {YES}", rejected=f" {NO}"), Read()),
     "a system column": lambda: DataFile("a.jsonl", row(system="Be a pirate."), Read(("Be a pirate.", "Hi"))),
     "two system prompts": lambda: DataFile("a.jsonl", row(
         system="a", prompt=talk(("system", "b"), ("user", "Hi"))), "hold two system prompts in line 1"),
     "an input column": lambda: DataFile("a.jsonl", row(input="you there"), Read(("Hi\n\nyou there",))),
+    "an input of a word that the instruction holds": lambda: DataFile("a.jsonl", row(
+        prompt="Is no a noun?", input="no"), Read(("Is no a noun?\n\nno",))),
+    "an input that the instruction ends with": lambda: DataFile("a.jsonl", row(
+        prompt="In French: cat", input="cat"), Read(("In French: cat",))),
+    "an input that is a number": lambda: DataFile("a.jsonl", row(prompt="Odd?", input=7), Read(("Odd?\n\n7",))),
+    "an input that is a list": lambda: DataFile("a.jsonl", row(input=["a b"]), "input is not text, but a list in line"),
+    "half a character in the input": lambda: DataFile("a.jsonl", row(input="\ud83c"), "input holds half of a char"),
+    "names in capitals": lambda: DataFile("a.jsonl", lines(
+        {"Prompt": "Hi", "Chosen": YES, "Rejected": NO, "System": "Be."}), Read(("Be.", "Hi"))),
+    "blanks after the commas of a CSV's names": lambda: DataFile(
+        "a.csv", f"prompt, chosen, rejected\nHi,{YES},{NO}\n".encode(), Read()),
     "a question": lambda: DataFile("a.jsonl", row(prompt=None, question="Hi"), Read()),
     "ShareGPT's conversations": lambda: DataFile("a.jsonl", row(
         prompt=None, conversations=[{"from": "human", "value": "Hi"}]), Read()),
@@ -143,6 +167,8 @@ _MAKERS: Final[dict[str, Callable[[], DataFile]]] = {
     "deep nesting": lambda: DataFile("a.jsonl", lines(PAIR) + b"[" * 100_000, "nested too deeply in line 2"),
     "a number of 6,000 digits": lambda: DataFile("a.jsonl", b'{"prompt": ' + b"9" * 6000 + b"}", "thousands of digits"),
     "a message without end": lambda: DataFile("a.jsonl", row(prompt=LONG_LINE), "more than 2,000,000 characters in l"),
+    "a conversation without end": lambda: DataFile("a.jsonl", row(
+        prompt=talk(*[("user", LONG_LINE[::2]), ("assistant", "a")] * 3, ("user", "b"))), "00 characters in all"),
     "a line cut off": lambda: DataFile("a.jsonl", lines(PAIR) + b'{"prompt": "a', "is not JSON: .* in line 2"),
     "a line that is a number": lambda: DataFile("a.jsonl", lines(PAIR, 3), "but a number in line 2"),
     "an escape sequence in a column's name": lambda: DataFile(

@@ -1,5 +1,6 @@
 """Pairs become ids with the template once, one end token at the end, and never more than the limit."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,27 @@ def test_text_that_looks_special_is_text(make_tokenizer: Callable[..., Any], pai
     assert FILE_NAME in tokenizer.decode(found.prompt_ids)
     assert tokenizer.decode(found.chosen_ids) == "It copies <filename> 📁<turn_end>"
     assert found.prompt_ids == encode_prompt(tokenizer, [{"role": "user", "content": FILE_NAME}])
+
+
+def test_text_that_looks_special_is_text_also_where_it_is_said_twice(make_tokenizer: Callable[..., Any]) -> None:
+    """The second of two equal messages got the special token."""
+    names = ("<pad>", "<bos>", "<eos>", "<turn>", "<turn_end>", "<filename>")
+    roles = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
+    tokenizer = make_tokenizer(GEMMA, names, **roles, additional_special_tokens=list(names[3:]))
+    talk = [{"role": "user", "content": FILE_NAME}, {"role": "assistant", "content": "Well?"}]
+    ids = encode_prompt(tokenizer, [*talk, talk[0]])
+    assert tokenizer.convert_tokens_to_ids("<filename>") not in ids and tokenizer.decode(ids).count(FILE_NAME) == 2
+
+
+def test_a_pair_that_no_tokens_could_make_short_enough_is_not_tokenized(tokenizer: Any, pair: Pair) -> None:
+    """Megabytes in one row were tokenized for minutes, and left out then."""
+    begun = time.process_time()
+    good, huge = pair("Hi", "Yes 🎉", "Yes"), pair("Hi " * 600_000, "Yes 🎉", "Yes")
+    found = tokenize_pairs([good, huge], tokenizer, 64)
+    assert found.dropped == {"over the length limit": [2]} and len(found.pairs) == 1
+    with pytest.raises(InputError, match=r"row 2 has 1,800,008 characters, over max_length 64 \(raise the limit"):
+        tokenize_pairs([good, huge], tokenizer, 64, policy="raise")
+    assert time.process_time() - begun < 1
 
 
 def test_a_thought_that_the_template_opens_is_left_out_of_prompt_and_reply(
