@@ -134,6 +134,20 @@ def test_prompts_come_from_a_file(trained: Path, tmp_path: Path, capsys: pytest.
     assert [row.get("prompt") for row in json_lines(capsys.readouterr().out)] == ["hello", "thank you", None]
 
 
+def test_bad_rows_of_a_prompts_file_stop_it_or_are_left_out_and_listed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "hello"}\n{"prompt": null}\n{"prompt": "half \\ud83c"}\n', encoding="utf-8")
+    flags = ["--prompts", str(file), "--json", *SHORT]
+    with pytest.raises(InputError, match=r"is empty in line 2 .*half of a character .* in line 3"):
+        main(flags)
+    assert main([*flags, "--bad-rows", "drop"]) == 0
+    shown = capsys.readouterr()
+    assert [row.get("prompt") for row in json_lines(shown.out)] == ["hello", None]
+    assert "left out 2 rows: prompt is empty in line 2" in shown.err
+
+
 @pytest.mark.parametrize(
     ("flags", "answered", "shown"),
     [

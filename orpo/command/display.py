@@ -5,7 +5,7 @@ out as it is. Style with `style=` or a `rich.text.Text`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -112,6 +112,12 @@ def _stats_text(stats: dict[str, object]) -> str:
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in stats.items()
     )
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Say on stderr what the user should know, a line each."""
+    for warning in warnings:
+        console_err.print(f"warning: {warning}", soft_wrap=True)
 
 
 def print_table(

@@ -8,7 +8,7 @@ from orpo.chat_model.adapters import adapter_base_name, check_adapter_folder
 from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.loading import locate_model
 from orpo.chat_model.options import resolve_device
-from orpo.command.display import progress_bar
+from orpo.command.display import print_warnings, progress_bar
 from orpo.command.errors import InputError, OutputError
 from orpo.command.paths import default_training_folder, newest_adapter, resolve_user_path
 from orpo.comparing.answering import AnsweringModel
@@ -99,9 +99,15 @@ def collect_held_out(source: PromptSource, parts: Sequence[str], count: int, *, 
 def _read_prompts(source: PromptSource) -> list[Prompt]:
     if source.prompts is None:
         return standard_prompts()
-    return read_prompts(
-        source.prompts, column=source.prompts_column, config=source.prompts_config, split=source.prompts_split
-    ).prompts
+    found = read_prompts(
+        source.prompts,
+        column=source.prompts_column,
+        config=source.prompts_config,
+        split=source.prompts_split,
+        bad_rows=source.bad_rows,
+    )
+    print_warnings(found.warnings)
+    return found.prompts
 
 
 def _find_adapter(settings: InferenceSettings) -> Path | None:

@@ -8,6 +8,7 @@ from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import SettingsError
 from orpo.command.settings import require, setting, settings_group
 from orpo.records.replies import Sampling
+from orpo.records.rows import BadRowsPolicy
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 
 PROMPTING_SYSTEM: Final = "You are a friendly assistant. Use one to three fitting emojis in your reply."
@@ -26,6 +27,9 @@ class PromptSource:
     prompts_config: str | None = setting(None, "configuration of a Hub data set")
     prompts_split: str = setting("train", "split of a Hub data set, or of a folder that `datasets` saved")
     prompts_column: str | None = setting(None, "the column of --prompts that holds them")
+    bad_rows: BadRowsPolicy = setting(
+        "raise", "rows that cannot be used: stop and name them, or leave them out and list them"
+    )
 
 
 @dataclass(kw_only=True)

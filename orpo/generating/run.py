@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orpo.chat_model.loading import locate_model
-from orpo.command.display import console_err, progress_bar
+from orpo.command.display import print_warnings, progress_bar
 from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.run_record import RunRecord, fingerprint_rows
@@ -101,8 +101,7 @@ def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropp
         for_training=True,
         bad_rows=settings.bad_rows,
     )
-    for warning in found.warnings:
-        console_err.print(f"warning: {warning}", soft_wrap=True)
+    print_warnings(found.warnings)
     # Every training prompt of the shipped set is meant; its held-out ones are not a loss to tell of.
     held_out = [] if settings.prompts == EMBEDDED else [Dropped("held out", prompt) for prompt in found.held_out]
     dropped = _as_dropped(found.left_out) + held_out + [Dropped("repeated prompt", prompt) for prompt in found.repeated]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from orpo.command.display import console_err
+from orpo.command.display import print_warnings
 from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, check_resumable
 from orpo.command.paths import default_data_folder
@@ -74,8 +74,7 @@ def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
         limit=settings.limit,
         bad_rows=settings.bad_rows,
     )
-    for warning in found.warnings:
-        console_err.print(f"warning: {warning}", soft_wrap=True)
+    print_warnings(found.warnings)
     return found.pairs
 
 
@@ -124,7 +123,9 @@ def held_out_conversations(settings: TrainSettings, trained_on: Sequence[Prefere
     if settings.watch.eval_prompts == EMBEDDED:
         prompts = embedded_prompts(HELD_OUT)
     else:
-        prompts = read_prompts(settings.watch.eval_prompts, setting="eval_prompts").prompts
+        found = read_prompts(settings.watch.eval_prompts, bad_rows=settings.bad_rows, setting="eval_prompts")
+        print_warnings(found.warnings)
+        prompts = found.prompts
     seen = {prompt_key(pair.prompt) for pair in trained_on}
     unseen = [talk for talk in (prompt.conversation() for prompt in prompts) if prompt_key(talk) not in seen]
     if not unseen:

@@ -9,6 +9,7 @@ from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.command.errors import SettingsError
 from orpo.command.paths import default_data_folder, default_training_folder, resolve_user_path
 from orpo.command.settings import require, setting, settings_group
+from orpo.records.rows import BadRowsPolicy
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 from orpo.training.methods import METHODS, Method, MethodName
 
@@ -201,7 +202,7 @@ class TrainSettings:
     chosen_column: str | None = setting(None, "column of the better reply")
     rejected_column: str | None = setting(None, "column of the worse reply")
     system_column: str | None = setting(None, "column of the system prompt")
-    bad_rows: Literal["raise", "drop"] = setting(
+    bad_rows: BadRowsPolicy = setting(
         "raise", "rows that cannot be used: stop and name them, or leave them out and list them"
     )
     data_config: str | None = setting(None, "configuration of a Hub data set")

@@ -92,16 +92,22 @@ class Running:
         state = Path(f"/proc/{self.process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
         return state == "Z"
 
-    def wait(self, seconds: float = 900.0) -> Done:
-        """Return how it ended; it is killed when that takes too long."""
-        watch = threading.Timer(seconds, self.kill, (9,))
+    def wait(self, seconds: float = 300.0) -> Done:
+        """Return how it ended; one that does not is killed, and that is an error."""
+        is_late = threading.Event()
+        watch = threading.Timer(seconds, self._end, (is_late,))
         watch.start()
         try:
             code: int = self._commands.ask({"wait": self.process})["code"]
         finally:
             watch.cancel()
         out, err = (file.read_text(encoding="utf-8", errors="replace") for file in (self._out, self._err))
+        assert not is_late.is_set(), f"did not end within {seconds} s; it said: {err}"
         return Done(code, out, err)
+
+    def _end(self, is_late: threading.Event) -> None:
+        is_late.set()
+        self.kill(9)
 
 
 class ForkedCommands:
