@@ -14,7 +14,6 @@ import re
 import select
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import warnings
@@ -97,8 +96,9 @@ def run_command(main: Callable[[list[str]], int | None], argv: Sequence[str] | N
     prepare_process(verbose=verbose)
     code = _run(main, arguments, verbose)
     leave_main()
-    if code and threading.active_count() > 1:
-        # A thread in the midst of torch's code would abort the process once the interpreter goes from under it.
+    if code:
+        # At once: a thread in the midst of torch's code would abort the process once the interpreter goes from under
+        # it, a lock that Ctrl-C left taken would hold it up for ever, and its last garbage collection takes a second.
         unlock_folders()
         _flush_streams()
         os._exit(code)

@@ -118,7 +118,8 @@ class StopRequest(TrainerCallback):
         if self.asked:
             self.raise_if_asked()
         self._asked = number
-        console_err.print("stopping after this step with a checkpoint; once more stops at once", soft_wrap=True)
+        with suppress(RuntimeError):  # it came while another line was being written to a pipe that nobody empties
+            console_err.print("stopping after this step with a checkpoint; once more stops at once", soft_wrap=True)
 
 
 def _not_finite(what: str, step: int, args: Arguments) -> TrainingError:

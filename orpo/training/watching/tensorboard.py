@@ -5,11 +5,13 @@ each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
 """
 
 import math
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from threading import Thread
+from typing import TYPE_CHECKING, Final, Protocol
 
 from transformers import TrainerCallback
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 # Sums over a whole run, and TRL's mean logit over the padded batch, which says nothing.
 _NOT_SHOWN = ("logits/", "train_", "total_flos", "epoch", "eval_runtime", "eval_samples_per", "eval_steps_per")
+
+
+_CLOSING_SECONDS: Final = 5.0
 
 
 class Board(Protocol):
@@ -67,10 +72,22 @@ class TensorBoardMonitor(TrainerCallback):
             self._writer.add_text(tag, text, step)
 
     def close(self) -> None:
-        """Write what is still in memory."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Write what is still in memory; where an exception ends the run, for a few seconds at most.
+
+        A second Ctrl-C within the writer may leave the lock of its queue taken, and closing would wait for it for ever.
+        """
+        writer, self._writer = self._writer, None
+        if writer is not None and sys.exc_info()[0] is None:
+            writer.close()
+        elif writer is not None:
+            closing = Thread(target=_close_quietly, args=(writer,), daemon=True)
+            closing.start()
+            closing.join(_CLOSING_SECONDS)
+
+
+def _close_quietly(writer: "SummaryWriter") -> None:
+    with suppress(Exception):  # the run's own failure is what is told
+        writer.close()
 
 
 class ThroughputMonitor(TrainerCallback):

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import threading
+from contextlib import ExitStack, redirect_stderr, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
+from orpo.command.display import console_err
 from orpo.command.errors import TrainingError
 from orpo.records.replies import Reply
 from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
@@ -74,6 +78,38 @@ def test_the_second_ctrl_c_does_not_wait() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_lock_that_nobody_gives_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C as the writer's queue takes its lock leaves it taken: closing never ended."""
+    monkeypatch.setattr("orpo.training.watching.tensorboard._CLOSING_SECONDS", 0.2)
+    board = TensorBoardMonitor(tmp_path)
+    board.on_train_begin(arguments(), TrainerState(), TrainerControl())
+    assert board._writer is not None
+    queue = board._writer._get_file_writer().event_writer._async_writer._byte_queue
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        stack.callback(board.close)
+        queue.mutex.acquire()
+        raise KeyboardInterrupt
+    queue.mutex.release()
+
+
+def test_ctrl_c_while_a_line_is_stuck_in_a_full_pipe_still_asks_for_the_stop() -> None:
+    """The handler's own line met the one that was being written: `RuntimeError: reentrant call`, and exit 70."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    threading.Timer(1.0, os.read, (reading, 1 << 20)).start()
+    with StopRequest() as stop, os.fdopen(writing, "w") as stream, redirect_stderr(stream):
+        console_err.print("a line")
+        assert stop.asked
+    os.close(reading)
 
 
 def test_throughput_counts_only_the_time_of_steps(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
