@@ -14,6 +14,7 @@ from orpo.command.settings import require, setting, settings_group
 from orpo.generating.addresses import check_address
 from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
+from orpo.records.json_text import kind_of_value
 from orpo.records.pairs import PairKind
 from orpo.records.prompts import EMBEDDED
 from orpo.records.replies import Sampling
@@ -260,8 +261,10 @@ def _read_extra(text: str | None) -> dict[str, object]:
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
+        kind = "" if extra is None else f" but {kind_of_value(extra)}"
+        # The text is not shown: it may hold a key.
         raise SettingsError(
-            f"{text}: is not a JSON object such as '{{\"enable_thinking\": false}}'", setting="request_extra"
+            f"is not a JSON object{kind}; write one such as '{{\"enable_thinking\": false}}'", setting="request_extra"
         )
     return extra
 

@@ -20,7 +20,7 @@ _SPLIT_NAMES: Final = {
 _NO_DATA: Final = frozenset(
     {"run.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "dropped.jsonl"}
 )
-_SHARD: Final = re.compile(r"[-_.]?\d+(-of-\d+)?$")
+_SHARD: Final = re.compile(r"[-_.]?\d+(-of-(?P<count>\d+))?$")
 
 
 def choose_files(folder: Path, setting: str, config: str | None, split: str) -> list[Path]:
@@ -67,7 +67,24 @@ def _of_split(files: Sequence[Path], folder: Path, setting: str, split: str) -> 
             "configuration",
             setting=setting,
         )
-    return chosen
+    _check_all_there(chosen, folder, setting)
+    return sorted(chosen, key=lambda file: (file.parent, _numbers_in(file.name)))
+
+
+def _check_all_there(shards: Sequence[Path], folder: Path, setting: str) -> None:
+    """Raise InputError where shards say how many they are and some are missing, as after a download that broke off."""
+    named = [match["count"] for file in shards if (match := _SHARD.search(_stem(file))) and match["count"]]
+    if named and len(shards) < int(named[0]):
+        raise InputError(
+            f"{folder}: holds {len(shards)} of {int(named[0])} shards, such as {shards[0].name}; download it whole, or "
+            "name the files",
+            setting=setting,
+        )
+
+
+def _numbers_in(name: str) -> list[tuple[int, str]]:
+    """Return what sorts `part-10` after `part-2`."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _stem(file: Path) -> str:

@@ -23,6 +23,9 @@ _BYTE_ORDER_MARKS: Final = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
+_NO_VALUE: Final = frozenset({"nan", "NaN", "<NA>", "NULL", "null"})
+"""What pandas and data bases write into a table's cell that holds nothing."""
+
 _ONLY_OBJECTS: Final = 'each row is an object of columns, such as {"prompt": ..., "chosen": ..., "rejected": ...}'
 
 
@@ -120,9 +123,9 @@ def _read_lines(path: Path, setting: str) -> Iterator[ReadRow]:
 
 def _read_csv(path: Path, setting: str) -> Iterator[ReadRow]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    delimiter = "\t" if file_suffix(path) == ".tsv" else ","
+    text = _read_text(path, setting)
     # newline="" keeps line breaks inside quoted cells as they are.
-    reader = csv.reader(io.StringIO(_read_text(path, setting), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     columns: list[str] = []
     first_line = 1
     try:
@@ -137,9 +140,18 @@ def _read_csv(path: Path, setting: str) -> Iterator[ReadRow]:
                 what = f"has {_counted(len(cells), 'cell')} where the first line has {len(columns)}"
                 yield BadRow(place, what, "quote cells that hold a delimiter or a line break")
             else:
-                yield Row(dict(zip(columns, cells, strict=True)), place)
+                values = (None if cell in _NO_VALUE else cell for cell in cells)
+                yield Row(dict(zip(columns, values, strict=True)), place)
     except csv.Error as problem:
         raise InputError(f"{path} line {reader.line_num}: is not CSV: {problem}", setting=setting) from None
+
+
+def _delimiter(path: Path, text: str) -> str:
+    """Return what stands between cells; Excel writes semicolons or tabs into a `.csv` where commas are decimal."""
+    if file_suffix(path) == ".tsv":
+        return "\t"
+    first = text.lstrip().split("\n", 1)[0]
+    return "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
 
 
 def _column_names(cells: list[str], path: Path, setting: str) -> list[str]:

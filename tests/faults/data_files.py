@@ -103,6 +103,11 @@ _MAKERS: Final[dict[str, Callable[[], DataFile]]] = {
     "CSV with a column twice": lambda: DataFile("a.csv", b"prompt,prompt\na,b\n", "two columns have the same name"),
     "CSV with what pandas made of messages": lambda: DataFile(
         "a.csv", (CSV + f"{PANDAS},{YES},{NO}\n").encode(), Read(("Tell me a joke",))),
+    "CSV with semicolons, as Excel's": lambda: DataFile(
+        "a.csv", (CSV.replace(",", ";") + f"Hi;{YES};{NO}\n").encode("utf-8-sig"), Read()),
+    "CSV with tabs in UTF-16, as Excel's": lambda: DataFile(
+        "a.csv", (CSV.replace(",", "\t") + f"Hi\t{YES}\t{NO}\n").encode("utf-16"), Read()),
+    "CSV with pandas' nan": lambda: DataFile("a.csv", (CSV + f"Hi,nan,{NO}\n").encode(), "chosen is null in line 2"),
     "CSV with numpy's array of messages": lambda: DataFile(
         "a.csv", (CSV + f'"array({PANDAS[1:-1]}, dtype=object)",{YES},{NO}\n').encode(),
         Read(("Tell me a joke",))),

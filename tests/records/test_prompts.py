@@ -158,3 +158,15 @@ def test_a_folder_without_data_says_so(tmp_path: Path) -> None:
     write(tmp_path / "b.csv", "prompt\n")
     with pytest.raises(InputError, match="several data files that are not shards of one"):
         load(str(tmp_path))
+
+
+def test_shards_are_read_in_the_order_of_their_numbers_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    """Half of a download was taken for the whole set, and `part-10` came before `part-2`."""
+    for folder in ("parts", "data"):
+        (tmp_path / folder).mkdir()
+    for number in (0, 2, 10):
+        write(tmp_path / "parts" / f"part-{number}.jsonl", f'{{"prompt": "{number}"}}\n')
+    assert [prompt.text for prompt in load(str(tmp_path / "parts"))] == ["0", "2", "10"]
+    write(tmp_path / "data" / "train-00000-of-00002.jsonl", '{"prompt": "a"}\n')
+    with pytest.raises(InputError, match=r"holds 1 of 2 shards, such as train-00000-of-00002\.jsonl; download"):
+        load(str(tmp_path / "data"))
