@@ -20,7 +20,12 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 
 from builds.relevance_model.linear_models import counts, inverse_frequency, weigh
-from builds.relevance_model.sources import read_messages, read_written_contexts, read_written_replies
+from builds.relevance_model.sources import (
+    read_bland_replies,
+    read_messages,
+    read_written_contexts,
+    read_written_replies,
+)
 from orpo.scoring import strip_emojis
 from orpo.scoring.context_model import LABELS, SCALE, STRONGEST_REPLY, ContextModel
 from orpo.scoring.encoder import static_encoder
@@ -116,7 +121,9 @@ def build() -> Arrays:
     for name, odds in (("request", unseen), ("reply", answered), ("both", fusion.decision_function(both[:, None]))):
         _report(name, odds, labels)
     request = train(written + prompts + [(reply.prompt, reply.label) for reply in replies])
-    reply_model = train([(text, reply.label) for text, reply in zip(texts, replies, strict=True)] + answers)
+    # Unseen, "Okay." would look like anything, a grave reply too, and a question with it.
+    bland = [(text, "everyday") for text in read_bland_replies()]
+    reply_model = train([(text, reply.label) for text, reply in zip(texts, replies, strict=True)] + answers + bland)
     arrays = {**_pack("request", request), **_pack("reply", reply_model)}
     scale = float(fusion.coef_[0, 0])
     bias = float(np.log(AT / (1 - AT)) - scale * np.quantile(both[~labels], KEPT))

@@ -187,6 +187,11 @@ def read_messages() -> list[tuple[str, str, str, str]]:
     return [(row["text"], row["label"], row["mood"], row["reply"]) for row in rows]
 
 
+def read_bland_replies() -> list[str]:
+    """Return replies that say nothing of what was asked, such as "Okay."."""
+    return [row["text"] for row in _read_lines(CONTEXTS / "bland.jsonl") if not _is_near(row["text"])]
+
+
 def read_written_replies() -> list[WrittenReply]:
     """Return the exchanges that ship as examples: emojis in place in everyday ones, none in the others.
 

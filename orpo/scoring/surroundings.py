@@ -245,12 +245,12 @@ class Reply:
 
 
 def _said_once(text: str) -> str:
-    """Return a text, or what it says twice; the first time may lack a full stop."""
+    """Return a text, or what it says twice; the first time may lack a full stop, or end in dots that open the next."""
     said = WORD.findall(text)
-    starts: list[int] = []
     while (half := len(said) // 2) and said[:half] == said[half:]:
-        starts = starts or [word.start() for word in WORD.finditer(text)]
-        text = text[: starts[half] - starts[0]]
+        starts = [word.start() for word in WORD.finditer(text)]
+        first, second = text[: starts[half] - starts[0]], text[starts[half] :]
+        text = second if first.rstrip().removesuffix("...") == f"{second.rstrip()} " else first
         said = said[:half]
     return text
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -144,15 +145,21 @@ def test_situations_are_what_the_score_says() -> None:
     assert seen_situation("contains_emoji", "", "My father passed away.") == "in place"
 
 
-def test_the_score_sees_everyday_prompts_as_in_place_and_grave_ones_as_not() -> None:
-    """A classifier of contexts that saw violence in "how much is 9 times 7" taught condolences for good news."""
+@pytest.mark.parametrize(("split", "missed"), [("train", 0.06), ("held_out", 0.12)])
+def test_the_score_sees_everyday_prompts_as_in_place_and_grave_ones_as_not(
+    split: Literal["train", "held_out"], missed: float
+) -> None:
+    """A classifier of contexts that saw violence in "how much is 9 times 7" taught condolences for good news.
+
+    The networks know the training prompts: others saw 1 % of their everyday ones as grave, and 8 % of those held out.
+    """
     everyday = {"small_talk", "good_news", "bad_news", "question", "ideas", "how_to", "arithmetic"}
     seen = {True: [], False: []}  # type: dict[bool, list[str]]
-    for prompt in embedded_prompts("train"):
+    for prompt in embedded_prompts(split):
         if prompt.category in everyday | OUT_OF_PLACE:
             seen[prompt.category in everyday].append(seen_situation("tasteful", "", prompt.text))
     assert seen[True].count("in place") / len(seen[True]) >= 0.98
-    assert seen[False].count("in place") / len(seen[False]) <= 0.06
+    assert seen[False].count("in place") / len(seen[False]) <= missed
 
 
 def test_a_category_tells_the_situation_whatever_the_score_reads_in_the_words() -> None:

@@ -11,6 +11,7 @@ from orpo.scoring import SCORERS, contains_emoji, count_emojis, find_emojis, get
 from orpo.scoring.finding import _candidates
 from orpo.scoring.fitting import SMILEYS, Place, relevance, standing
 from orpo.scoring.meaning import meaning_model
+from orpo.scoring.surroundings import Reply
 
 # Pieces that emojis are made of, so that broken and half-built ones come up often.
 PIECES = st.sampled_from(
@@ -95,6 +96,12 @@ def test_the_same_emoji_ten_more_times_never_raises_the_score(
 def test_ten_of_one_emoji_score_below_none(words: str, emoji: str) -> None:
     scorer = get_scorer("tasteful")
     assert scorer.score(f"{words} {emoji * 10}") < scorer.score(words)
+
+
+def test_dots_that_open_a_text_do_not_end_the_copy_before_it() -> None:
+    """The copy was read as "I hope not ...", which looked like a crisis, and its plain text scored 0.67 in place of 0.35."""
+    text = "...and I think you just jinxed it. I hope not"
+    assert Reply(f"{text} {text}").words == Reply(f"{text} {text} {text} {text}").words == Reply(text).words
 
 
 @SLOW_START
