@@ -15,7 +15,7 @@ from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, reason
 from orpo.records.messages import last_message
 from orpo.records.pairs import PairKind, PreferencePair
 from orpo.records.prompts import Prompt
-from orpo.records.shipped import ASKS
+from orpo.records.shipped import ASKS, WISHES, WishKind
 from orpo.scoring import ScoreReport, contains_emoji
 from orpo.scoring.measures import repeats_itself, says_things_twice
 
@@ -36,6 +36,8 @@ _KIND_OF_PART: Final[Mapping[str, PairKind]] = {
     "rendering": "fit",
 }
 _SMALLEST: Final = 1e-6
+
+_Choice = tuple[Prompt, WrittenReply, WrittenReply, PairKind]  # what is answered, chosen, rejected, and what it teaches
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,18 @@ class PairMaker:
     palette: tuple[str, ...] | None = None
     own_words_only: bool = False
 
-    def make(self, written: WrittenPrompt) -> PreferencePair | Dropped:
-        """Return the pair, or why there is none."""
+    def make(self, written: WrittenPrompt) -> list[PreferencePair | Dropped]:
+        """Return the pair, or the two where opposite wishes are put to the prompt; or why there is none."""
         reason = _why_unusable(written)
         if reason:
-            return Dropped(reason, written.prompt, written)
-        prompt, chosen, rejected, kind = self._choose(written)
-        margin = chosen.score - rejected.score
+            return [Dropped(reason, written.prompt, written)]
+        return [self._judge(written, *choice) for choice in self._choose(written)]
+
+    def _judge(
+        self, written: WrittenPrompt, prompt: Prompt, chosen: WrittenReply, rejected: WrittenReply, kind: PairKind
+    ) -> PreferencePair | Dropped:
+        """Return the pair, or what speaks against it."""
+        reason, margin = "", chosen.score - rejected.score
         if margin <= 0 or margin < self.min_margin:
             same = written.emoji.text == written.plain.text
             is_tie = written.emoji.score == written.plain.score and kind in ("presence", "")
@@ -81,36 +88,36 @@ class PairMaker:
             return Dropped(reason, written.prompt, written)
         return self._as_pair(prompt, chosen, rejected, kind)
 
-    def _choose(self, written: WrittenPrompt) -> tuple[Prompt, WrittenReply, WrittenReply, PairKind]:
+    def _choose(self, written: WrittenPrompt) -> list[_Choice]:
         prompt, better, worse = written.prompt, written.emoji, written.plain
         if worse.score > better.score:
             better, worse = worse, better
         situation = find_situation(prompt, better.text, self.scorer)
         if situation == "forbidden":
-            return prompt, *self._restrained(prompt, better, worse, "obedience")
+            return [(prompt, *self._restrained(prompt, better, worse, "obedience"))]
         if situation == "out of place" or written.is_restrained:
-            return prompt, *self._restrained(prompt, better, worse, "restraint")
+            return [(prompt, *self._restrained(prompt, better, worse, "restraint"))]
         if not contains_emoji(better.text) or self.own_words_only:
-            return prompt, better, worse, kind_by_parts(better.report, worse.report)
+            return [(prompt, better, worse, kind_by_parts(better.report, worse.report))]
         if situation == "asked for":
             if better.text == worse.text:
                 worse = self._changed(prompt, better, strip(better.text))
-            return prompt, better, worse, "obedience"
+            return [(prompt, better, worse, "obedience")]
         kind = drawn_kind(self.mix, self.seed, prompt.prompt_id)
         if kind == "obedience":
-            return self._wished(prompt, better)
+            return [self._wished(prompt, better, wish) for wish in WISHES]
         if kind == "presence" and better.text != worse.text:
-            return prompt, better, worse, kind
+            return [(prompt, better, worse, kind)]
         rng, said = self._stream(prompt, kind), last_message(prompt.conversation())
         contrasts = (worsen(kind, better.text, said, rng, self.palette) for _ in range(_TRIES))
-        return prompt, better, self._first_worse(prompt, better, contrasts), kind
+        return [(prompt, better, self._first_worse(prompt, better, contrasts), kind)]
 
-    def _wished(self, prompt: Prompt, reply: WrittenReply) -> tuple[Prompt, WrittenReply, WrittenReply, PairKind]:
+    def _wished(self, prompt: Prompt, reply: WrittenReply, wish: WishKind) -> _Choice:
         """Put a wish to the prompt: it decides whether the reply is chosen with its emojis or without."""
-        wished = with_wish(prompt, self.seed)
+        wished = with_wish(prompt, wish, self.seed)
         having = self._changed(wished, reply, reply.text)
         without = self._changed(wished, reply, strip(reply.text))
-        chosen, rejected = (having, without) if wished.category == ASKS else (without, having)
+        chosen, rejected = (having, without) if wish == ASKS else (without, having)
         return wished, chosen, rejected, "obedience"
 
     def _restrained(

@@ -49,10 +49,10 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     check_output_folder(out, overwrite=settings.overwrite)
     record = RunRecord("generate", settings)
     writers = settings.writers()
-    for spec in writers:
-        _check_writer(spec)
     prompts, dropped = choose_prompts(settings)
     examples = _read_examples(settings)
+    for spec in writers:  # last, since it may convert a model
+        _check_writer(spec)
     replies = sum(not spec.is_derived for spec in writers) * len(prompts) * settings.candidates
     with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
@@ -200,7 +200,7 @@ def _make_pairs(
         own_words_only=settings.from_adapter is not None,
     )
     of_examples = replace(maker, source="examples", own_words_only=False)
-    made = [maker.make(row) for row in written] + [of_examples.make(row) for row in examples]
+    made = [one for of, rows in ((maker, written), (of_examples, examples)) for row in rows for one in of.make(row)]
     dropped += [row for row in made if isinstance(row, Dropped)]
     pairs = [row for row in made if isinstance(row, PreferencePair)]
     if not pairs:

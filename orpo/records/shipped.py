@@ -13,8 +13,10 @@ from typing import Any, Final, Literal
 
 from orpo.records.messages import Message, last_message, user_message, with_system
 
+WishKind = Literal["asks", "forbids"]
 ASKS: Final = "asks"
 FORBIDS: Final = "forbids"
+WISHES: Final[tuple[WishKind, ...]] = (ASKS, FORBIDS)
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -61,7 +63,7 @@ class TrainingWish:
         text: The wish.
     """
 
-    wish: Literal["asks", "forbids"]
+    wish: WishKind
     where: Literal["system", "before", "after"]
     text: str
 
@@ -84,7 +86,7 @@ class HeldOutWish:
     """
 
     messages: list[Message]
-    wish: Literal["asks", "forbids"]
+    wish: WishKind
 
 
 def shipped_examples() -> list[Example]:

@@ -23,7 +23,8 @@ def reply(text: str, score: float, finished: bool = True, failure: str = "") -> 
 def pair(emoji: WrittenReply, plain: WrittenReply, min_margin: float = 0.0) -> PreferencePair | Dropped:
     maker = PairMaker("contains_emoji", {"presence": 1.0}, min_margin, seed=0, source="s")
     emoji, plain = replace(emoji, writer="emoji", model="E"), replace(plain, writer="plain", model="P")
-    return maker.make(WrittenPrompt(PROMPT, emoji, plain))
+    (made,) = maker.make(WrittenPrompt(PROMPT, emoji, plain))
+    return made
 
 
 def test_the_better_scored_reply_is_chosen_whoever_wrote_it() -> None:

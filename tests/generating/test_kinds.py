@@ -19,7 +19,7 @@ from orpo.records.messages import user_message, with_system
 from orpo.records.pairs import PairKind, PreferencePair
 from orpo.records.prompts import OUT_OF_PLACE, Prompt, embedded_prompts
 from orpo.records.replies import Reply
-from orpo.records.shipped import ASKS, FORBIDS
+from orpo.records.shipped import ASKS, FORBIDS, WISHES
 from orpo.scoring import contains_emoji, count_emojis, find_emojis, get_scorer, normalise_emoji, strip_emojis
 from orpo.scoring.fitting import Place, relevance
 
@@ -46,14 +46,14 @@ def maker(kind: PairKind = "presence", **changes: object) -> PairMaker:
 
 @pytest.mark.parametrize("kind", ["presence", "fit", "excess", "place"])
 def test_where_an_emoji_is_in_place_a_pair_is_of_the_drawn_kind_and_differs_in_emojis_alone(kind: PairKind) -> None:
-    made = maker(kind).make(written(Prompt("p", MESSAGE), GOOD, PLAIN))
+    (made,) = maker(kind).make(written(Prompt("p", MESSAGE), GOOD, PLAIN))
     assert isinstance(made, PreferencePair)
     assert (made.kind, made.chosen_text) == (kind, GOOD)
     assert strip_emojis(made.rejected_text).replace(" ", "") == PLAIN.replace(" ", "")
     assert made.chosen_score - made.rejected_score >= 0.1 and made.rejected_reasons
     counts = {"presence": count_emojis(made.rejected_text) == 0, "excess": count_emojis(made.rejected_text) >= 2}
     assert counts.get(kind, count_emojis(made.rejected_text) == 1)
-    assert maker(kind).make(written(Prompt("p", MESSAGE), GOOD, PLAIN)) == made, "the same again"
+    assert maker(kind).make(written(Prompt("p", MESSAGE), GOOD, PLAIN)) == [made], "the same again"
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_where_none_is_in_place_the_plain_reply_is_chosen_and_one_with_an_emoji_
     """`place` leaves such a reply as it is, so both sides are the same text and the contrast is made."""
     prompt = Prompt("p", message)
     assert place(plain, prompt, scorer="tasteful", rng=random.Random(0)) == plain
-    made = maker("fit").make(written(prompt, plain, plain))
+    (made,) = maker("fit").make(written(prompt, plain, plain))
     assert isinstance(made, PreferencePair)
     assert (made.kind, made.chosen_text, contains_emoji(made.rejected_text)) == ("restraint", plain, 1.0)
     # A writer's own reply with an emoji is taken before one is made.
-    own = maker("fit").make(written(prompt, f"{plain} 🎉", plain))
+    (own,) = maker("fit").make(written(prompt, f"{plain} 🎉", plain))
     assert isinstance(own, PreferencePair)
     assert (own.kind, own.chosen_text, own.rejected_text) == ("restraint", plain, f"{plain} 🎉")
     # And where every writer used one, the better reply without it is chosen.
-    both = maker("fit").make(written(prompt, f"{plain} 🎉", f"{plain} 🥳"))
+    (both,) = maker("fit").make(written(prompt, f"{plain} 🎉", f"{plain} 🥳"))
     assert isinstance(both, PreferencePair) and both.chosen_text == plain
 
 
@@ -93,7 +93,7 @@ def test_where_none_is_in_place_the_plain_reply_is_chosen_and_one_with_an_emoji_
 )
 def test_a_wish_of_the_user_or_the_system_message_is_obeyed(messages: list[dict[str, str]], chosen_has: bool) -> None:
     prompt = Prompt("p", messages[-1]["content"], messages=messages)
-    made = maker("fit").make(written(prompt, GOOD, PLAIN))
+    (made,) = maker("fit").make(written(prompt, GOOD, PLAIN))
     assert isinstance(made, PreferencePair)
     assert made.kind == "obedience" and contains_emoji(made.chosen_text) == chosen_has
     assert contains_emoji(made.rejected_text) != chosen_has
@@ -102,8 +102,9 @@ def test_a_wish_of_the_user_or_the_system_message_is_obeyed(messages: list[dict[
 def test_an_example_that_a_person_left_plain_stays_plain_whatever_the_score_knows() -> None:
     plain = "Try a mushroom risotto with lemon."
     row = written(Prompt("p", "What shall I cook tonight?"), plain, plain)
-    assert isinstance(maker().make(row), Dropped), "a writer's two equal replies teach nothing"
-    made = maker().make(replace(row, is_restrained=True))
+    (dropped,) = maker().make(row)
+    assert isinstance(dropped, Dropped), "a writer's two equal replies teach nothing"
+    (made,) = maker().make(replace(row, is_restrained=True))
     assert isinstance(made, Dropped) or (made.kind == "restraint" and not contains_emoji(made.chosen_text))
 
 
@@ -175,22 +176,19 @@ def wished(wish: str) -> Prompt:
     return Prompt("p", MESSAGE, wish, messages=with_system("You are a person of letters.", user_message(MESSAGE)))
 
 
-def test_where_obedience_is_drawn_a_wish_decides_between_the_two_replies() -> None:
-    made = [maker("obedience").make(written(Prompt(f"p{n}", MESSAGE), GOOD, PLAIN)) for n in range(60)]
-    bans = asked = 0
-    for number, pair in enumerate(made):
-        assert (
-            isinstance(pair, PreferencePair)
-            and pair.kind == "obedience"
-            and pair.chosen_score - pair.rejected_score >= 0.1
-        )
-        assert {pair.chosen_text, pair.rejected_text} == {GOOD, PLAIN}
-        prompt = with_wish(Prompt(f"p{number}", MESSAGE), 0)
-        assert pair.prompt == prompt.conversation() != user_message(MESSAGE)
-        assert MESSAGE in pair.prompt[-1]["content"]
-        assert (pair.chosen_text == PLAIN) == (prompt.category == FORBIDS)
-        bans, asked = bans + (prompt.category == FORBIDS), asked + (prompt.category == ASKS)
-    assert bans > asked > 5
+def test_where_obedience_is_drawn_opposite_wishes_choose_opposite_replies() -> None:
+    wordings = set()
+    for number in range(60):
+        pairs = maker("obedience").make(written(Prompt(f"p{number}", MESSAGE), GOOD, PLAIN))
+        for pair, wish, chosen in zip(pairs, WISHES, (GOOD, PLAIN), strict=True):
+            assert isinstance(pair, PreferencePair)
+            assert (pair.kind, pair.chosen_text) == ("obedience", chosen)
+            assert {pair.chosen_text, pair.rejected_text} == {GOOD, PLAIN}
+            assert pair.chosen_score - pair.rejected_score >= 0.1
+            assert pair.prompt == with_wish(Prompt(f"p{number}", MESSAGE), wish, 0).conversation()
+            assert MESSAGE in pair.prompt[-1]["content"] and pair.prompt != user_message(MESSAGE)
+            wordings.add(str(pair.prompt))
+    assert WISHES == (ASKS, FORBIDS) and len(wordings) > 80, "many wordings of each wish"
 
 
 def test_a_tuned_model_is_asked_with_wishes_where_none_stands_and_emojis_are_in_place() -> None:
@@ -219,7 +217,7 @@ def test_a_tuned_model_learns_its_own_reply_corrected(prompt: Prompt, said: str,
     better, worse = better_and_worse(prompt, [failed, *own], scorer="tasteful", seed=0, min_margin=0.1)
     assert worse is own[1] and strip(better.text) == strip(said) and better.score >= worse.score + 0.1
     assert contains_emoji(better.text) == contains_emoji(chosen)
-    made = maker(own_words_only=True).make(WrittenPrompt(prompt, better, worse))
+    (made,) = maker(own_words_only=True).make(WrittenPrompt(prompt, better, worse))
     assert isinstance(made, PreferencePair) and (made.chosen_text, made.rejected_text) == (better.text, said)
 
 
@@ -252,7 +250,7 @@ def test_a_pair_of_two_replies_is_of_the_kind_that_tells_most_against_the_reject
 
 def test_a_tuned_models_best_and_worst_words_stay_its_own() -> None:
     row = written(Prompt("p", MESSAGE), GOOD, PLAIN + " 🦷🚛🚛")
-    made = maker("excess", own_words_only=True).make(row)
+    (made,) = maker("excess", own_words_only=True).make(row)
     assert isinstance(made, PreferencePair)
     assert (made.chosen_text, made.rejected_text) == (GOOD, PLAIN + " 🦷🚛🚛")
     assert made.kind in ("fit", "excess")
