@@ -2,7 +2,7 @@
 
 Where emojis are in place, the kind of a pair is drawn by these shares from the seed and the prompt's id, so that it
 stays the same whatever other prompts there are. Restraint follows the prompts themselves, and so does obedience where
-a prompt holds a wish; where obedience is drawn, a wish is put to the prompt.
+a prompt holds a wish; where obedience is drawn, a prompt makes two pairs, with a ban and with the opposite wish.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from orpo.records.pairs import PairKind
 
 DRAWN_KINDS: Final[tuple[PairKind, ...]] = ("presence", "fit", "excess", "place", "obedience")
 DEFAULT_MIX: Final[dict[PairKind, float]] = {
-    "presence": 0.33,
-    "fit": 0.3,
-    "excess": 0.06,
-    "place": 0.05,
+    "presence": 0.62,
+    "fit": 0.06,
+    "excess": 0.03,
+    "place": 0.03,
     "obedience": 0.26,
 }
 

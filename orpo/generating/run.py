@@ -14,11 +14,12 @@ from orpo.command.run_record import RunRecord, fingerprint_rows
 from orpo.generating.card import make_card
 from orpo.generating.choosing import PairMaker
 from orpo.generating.correcting import better_and_worse
+from orpo.generating.example_pairs import as_written, choose_examples
 from orpo.generating.examples import ExampleTurns, read_examples
 from orpo.generating.local_models import LoadedModels, naming_writer
 from orpo.generating.mix import stream
 from orpo.generating.obedience import put_wishes
-from orpo.generating.palette import choose_palette, keep_to_palette
+from orpo.generating.palette import choose_palette
 from orpo.generating.placing import place, strip
 from orpo.generating.reply_store import STORE_NAME, ReplyStore
 from orpo.generating.result import (
@@ -30,10 +31,10 @@ from orpo.generating.result import (
     spread,
 )
 from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
-from orpo.generating.situations import find_situation, score_reply
+from orpo.generating.situations import find_situation
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies
-from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply, rewritten
+from orpo.generating.written import Dropped, WrittenPrompt, WrittenReply, best_reply, rewritten, scored_reply
 from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair, write_pairs
 from orpo.records.prompts import EMBEDDED, GRAVE, Prompt, read_prompts
@@ -57,7 +58,10 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
         answers = write_replies(prompts, writers, run)
-    palette = _find_palette(prompts, answers, examples, settings)
+    for_pairs = choose_examples(
+        examples, settings.example_pair_count(), puts_wishes=bool(settings.shares().get("obedience"))
+    )
+    palette = _find_palette(prompts, answers, for_pairs, settings)
     written = score_replies(
         prompts,
         writers,
@@ -67,7 +71,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
         min_margin=settings.min_margin,
         palette=palette,
     )
-    written_examples = _examples_as_written(examples, settings, palette)
+    written_examples = as_written(for_pairs, scorer=settings.scorer, palette=palette)
     pairs = _make_pairs(written, written_examples, settings, palette, dropped)
     metrics: GenerationMetrics = {
         "prompts": len(prompts),
@@ -166,8 +170,9 @@ def _pick(sides: Mapping[str, list[WrittenReply]], writers: Sequence[WriterSpec]
 
 
 def _scored(prompt: Prompt, answer: Answer, writer: str, model: str, scorer: str) -> WrittenReply:
-    reply, failure = (Reply("", False, 0), answer.reason) if isinstance(answer, Failed) else (answer, "")
-    return WrittenReply(reply, score_reply(prompt, reply.text, scorer), writer, model, failure)
+    if isinstance(answer, Failed):
+        return scored_reply(prompt, Reply("", False, 0), writer, model, scorer, answer.reason)
+    return scored_reply(prompt, answer, writer, model, scorer)
 
 
 def _derived(
@@ -238,33 +243,8 @@ def _find_palette(
         for answer in tries[:1]
         if isinstance(answer, Reply) and find_situation(prompt, answer.text, settings.scorer) == "in place"
     ]
-    replies += [
-        (example.reply, last_message(example.prompt))
-        for example in _examples_for_pairs(examples, settings)
-        if contains_emoji(example.reply)
-    ]
+    replies += [(example.reply, last_message(example.prompt)) for example in examples if contains_emoji(example.reply)]
     return choose_palette(replies, size)
-
-
-def _examples_for_pairs(examples: Sequence[Example], settings: GenerateSettings) -> list[Example]:
-    """Return as many examples as are to become pairs, from all over the list."""
-    count = min(settings.example_pair_count(), len(examples))
-    return [examples[number * len(examples) // count] for number in range(count)]
-
-
-def _examples_as_written(
-    examples: Sequence[Example], settings: GenerateSettings, palette: tuple[str, ...] | None
-) -> list[WrittenPrompt]:
-    """Return examples in the form of answered prompts."""
-    written: list[WrittenPrompt] = []
-    for example in _examples_for_pairs(examples, settings):
-        prompt = Prompt(example.example_id, last_message(example.prompt), example.category, messages=example.prompt)
-        text = example.reply if palette is None else keep_to_palette(example.reply, prompt.text, palette)
-        emoji = _scored(prompt, Reply(text, True, 0), "example", "example", settings.scorer)
-        plain = _scored(prompt, Reply(strip(text), True, 0), "example", "example", settings.scorer)
-        restrained = not contains_emoji(example.reply)
-        written.append(WrittenPrompt(prompt, emoji, plain, is_restrained=restrained))
-    return written
 
 
 def _check_writer(spec: WriterSpec) -> None:

@@ -29,7 +29,7 @@ ENDPOINT_PREFIX: Final = "openai:"
 PLACE: Final = "place"
 STRIP: Final = "strip"
 
-_PALETTE: Final = 40
+_PALETTE: Final = 16
 _MODEL_HELP = "a folder, a GGUF file, a Hub id, openai:NAME"
 
 Side = Literal["emoji", "plain", "tuned"]
@@ -78,7 +78,7 @@ class ExampleSettings:
     )
     examples_file: Path | None = setting(None, "own examples, columns prompt and reply, in place of those that ship")
     example_pairs: int | None = setting(
-        None, "make pairs of this many examples too (default: 400 for the default model, 0 for others)", at_least=0
+        None, "make pairs of this many examples too (default: 450 for the default model, 0 for others)", at_least=0
     )
 
 
@@ -249,7 +249,7 @@ class GenerateSettings:
         return self.plain_model == DEFAULT_MODEL and self.emoji_model == PLACE and self.from_adapter is None
 
 
-_EXAMPLE_PAIRS: Final = 400
+_EXAMPLE_PAIRS: Final = 450
 """Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
 
 

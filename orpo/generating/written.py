@@ -89,10 +89,15 @@ class Dropped:
         return row
 
 
+def scored_reply(prompt: Prompt, reply: Reply, writer: str, model: str, scorer: str, failure: str = "") -> WrittenReply:
+    """Return a reply with its score; `failure` tells why it is empty."""
+    return WrittenReply(reply, score_reply(prompt, reply.text, scorer), writer, model, failure)
+
+
 def rewritten(reply: WrittenReply, text: str, prompt: Prompt, scorer: str, *, model: str = "") -> WrittenReply:
     """Return a reply with another text, scored anew; `model` names who wrote it then, if not who did before."""
     changed = Reply(text, reply.reply.finished, reply.reply.tokens)
-    return WrittenReply(changed, score_reply(prompt, text, scorer), reply.writer, model or reply.model)
+    return scored_reply(prompt, changed, reply.writer, model or reply.model, scorer)
 
 
 def reasons_of(report: ScoreReport) -> tuple[str, ...]:
