@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_drawn_from_the_palette_too() -> None:
 
 
 def test_a_palette_is_a_number_or_the_emojis_themselves() -> None:
-    assert GenerateSettings().palette_size() == 40
+    assert GenerateSettings().palette_size() == 16
     assert GenerateSettings(palette="0").palette_size() == 0
     assert GenerateSettings(palette="😊 🎉,🐶").palette_size() == ("😊", "🎉", "🐶")
     assert GenerateSettings(plain_model="some/model").palette_size() == 0
