@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from orpo.scoring.text_features import HUMP
 
-_TOKEN = re.compile(r"#(\w+)|@\w+|https?://\S+|([a-zA-Z0-9]+(?:'[a-zA-Z]+)?|[!?]+|:\)|:\(|<3)")
-_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]+|:\)|:\(|<3")
+_WORD = re.compile(r"[a-zA-Z0-9]+(?:'[a-zA-Z]+)?|[!?]+|:\)|:\(|<3")
+_TOKEN = re.compile(rf"#(\w+)|@\w+|https?://\S+|({_WORD.pattern})")
 _OTHER_THAN_WORDS = ("#", "@", "http")
 _SUFFIXES = ("'s", "ing", "ies", "es", "ed", "s", "y", "er")
 _LONGEST_WORD = 14
@@ -42,10 +42,11 @@ class Vocabulary:
 
     def tokens(self, text: str) -> list[str]:
         """Return the text's words in order; hashtags come apart, people and links are left out."""
-        if text.isascii() and not any(map(text.__contains__, _OTHER_THAN_WORDS)):
-            return _WORD.findall(text.lower())
+        text = text.replace("\u2019", "'")
+        if not any(map(text.__contains__, _OTHER_THAN_WORDS)):
+            return list(map(str.lower, _WORD.findall(text)))
         found: list[str] = []
-        for hashtag, word in _TOKEN.findall(text.replace("\u2019", "'")):
+        for hashtag, word in _TOKEN.findall(text):
             if word:
                 found.append(word.lower())
             elif hashtag:

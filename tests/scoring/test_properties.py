@@ -99,7 +99,7 @@ def test_ten_of_one_emoji_score_below_none(words: str, emoji: str) -> None:
 
 
 def test_dots_that_open_a_text_do_not_end_the_copy_before_it() -> None:
-    """The copy was read as "I hope not ...", which looked like a crisis, and its plain text scored 0.67 in place of 0.35."""
+    """The copy was read as "I hope not ...", which looked like a crisis: 0.67 for the plain text in place of 0.35."""
     text = "...and I think you just jinxed it. I hope not"
     assert Reply(f"{text} {text}").words == Reply(f"{text} {text} {text} {text}").words == Reply(text).words
 
