@@ -159,6 +159,13 @@ def load_model(
             f"the first {lacking[0]}); it is not a whole causal language model",
             setting="model",
         )
+    broken = [name for name, weight in loaded.named_parameters() if not bool(weight.isfinite().all())]
+    if broken:
+        raise ModelError(
+            f"{model}: holds numbers that are not finite in {len(broken)} of its weights, the first {broken[0]}; "
+            "fetch it again, or choose another model",
+            setting="model",
+        )
     placed = loaded if special.get("device_map") else loaded.to(device)  # type: ignore[arg-type]
     return cast(PreTrainedModel, placed.eval())
 

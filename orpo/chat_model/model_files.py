@@ -61,7 +61,7 @@ def loading_error(what: str, model: str, problem: Exception, *, source: str = ""
     names = {type(link).__name__ for link in causes_of(problem)}
     reason = one_line(problem)
     folder = Path(source or model).expanduser()
-    if "trust_remote_code" in reason or _has_own_code(folder):
+    if "trust_remote_code" in str(problem) or _has_own_code(folder):
         return _problem(
             model, "comes with Python code of its own, which runs only with `trust_remote_code`; read it first"
         )

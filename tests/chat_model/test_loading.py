@@ -106,6 +106,12 @@ def unknown_architecture(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "no_such_architecture"}')
 
 
+def make_one_weight_nan(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.mark.faults("model and adapter folders")
 @pytest.mark.parametrize(
     ("damage", "message"),
@@ -116,6 +122,7 @@ def unknown_architecture(folder: Path) -> None:
         (lose_a_layer, r"weights do not fit its config\.json \("),
         (change_a_shape, r"do(es)? not fit|cannot be read"),
         (unknown_architecture, "its model cannot be read"),
+        (make_one_weight_nan, "holds numbers that are not finite in 1 of its weights, the first model"),
         (lambda folder: (folder / "config.json").unlink(), r"holds no config\.json, so it is not a model"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
     ],
@@ -203,6 +210,15 @@ def test_code_that_comes_with_a_model_does_not_run_unless_asked_for(model_folder
     assert not (tmp_path / "ran").exists()
     know_settings(["trust_remote_code"])
     assert "with --trust-remote-code;" in caught.value.for_command()
+
+
+def test_a_tokenizer_with_code_of_its_own_says_so(model_folder: Path, tmp_path: Path) -> None:
+    """The folder was called damaged."""
+    file = copy_of(model_folder, tmp_path) / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    with pytest.raises(ModelError, match="Python code of its own"):
+        load_tokenizer(str(file.parent))
 
 
 def test_an_index_that_names_a_file_elsewhere_is_refused(model_folder: Path, tmp_path: Path) -> None:

@@ -135,4 +135,5 @@ def test_reply_figures_by_hand() -> None:
         "replies/repeated_share": 0.0,
         "replies/distinct_share": 0.75,
         "replies/finished_share": 0.75,
+        "replies/stray_share": 0.0,
     }
