@@ -4,6 +4,7 @@
     uv run orpo/train.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.jsonl --out trained/qwen
     uv run orpo/train.py --recipe recipes/qwen2.5-0.5b-lora.yaml
     uv run orpo/train.py --method dpo
+    uv run orpo/train.py --data data/preferences:2 more.jsonl
     uv run orpo/train.py --estimate
 
 Without arguments it trains the default model on what generate.py wrote, into trained/SmolLM2-135M-Instruct-orpo, where
@@ -21,20 +22,21 @@ def main(argv: list[str]) -> int:
 
     from orpo.training.data import check_and_read
 
-    pairs = check_and_read(settings)
+    sets = check_and_read(settings)
 
     from orpo.command.display import console_out, print_table
     from orpo.training.card import summary_rows
     from orpo.training.run import TENSORBOARD_FOLDER, estimate, train
 
     if settings.estimate:
-        print_table(("memory of a training step", "size"), estimate(settings, pairs).as_rows())
+        print_table(("memory of a training step", "size"), estimate(settings, sets).as_rows())
         return 0
-    result = train(settings, pairs)
+    result = train(settings, sets)
     counts = result.counts
     print_table(("measured", "first", "last"), summary_rows(result.metrics), title="training")
     speed = result.tokens_per_second
-    lines = [
+    lines = [f"data         {one}" for one in result.sets] if len(result.sets) > 1 else []
+    lines += [
         f"pairs        {counts['train']} to train on, {counts['evaluation']} to evaluate on, of {counts['pairs']}",
         f"steps        {counts['steps']} in {result.wall_seconds:.0f} s" + (f", {speed:.0f} tokens/s" if speed else ""),
         f"verdict      {result.verdict}",

@@ -21,6 +21,8 @@ _PROMPT_NAMES: Final = (
     "prompt", "question", "instruction", "query", "conversations", "conversation", "messages", "text", "input",
 )  # fmt: skip
 _CONVERSATION_NAMES: Final = frozenset({"conversations", "conversation", "messages"})
+_COMPLETION_NAMES: Final = ("completion", "response", "reply", "output", "answer")
+_LABEL_NAME: Final = "label"
 _SYSTEM_NAMES: Final = ("system", "system_prompt", "system_message")
 _INPUT_NAME: Final = "input"
 # Of such a name even one word, `persona: pirate`, was meant for the model.
@@ -61,6 +63,8 @@ class ColumnsFound:
         rejected: The worse reply, likewise.
         system: The system prompt.
         input: What the prompt, an instruction then, is to be done on.
+        completion: The one reply, of a set with labels; empty where the conversations end with it.
+        label: Whether that reply is good.
     """
 
     prompt: str | None
@@ -68,6 +72,31 @@ class ColumnsFound:
     rejected: str = ""
     system: str | None = None
     input: str | None = None
+    completion: str = ""
+    label: str = ""
+
+
+def has_labels(rows: Rows, wanted: PairColumns) -> bool:
+    """Tell whether rows hold single replies with a label rather than pairs."""
+    there = rows.columns()
+    has_pairs = all(
+        (name in there) if name else any(known in there for known in usual)
+        for name, usual in ((wanted.chosen, _CHOSEN_NAMES), (wanted.rejected, _REJECTED_NAMES))
+    )
+    return _LABEL_NAME in there and not has_pairs
+
+
+def find_labelled_columns(rows: Rows, wanted: PairColumns, setting: str) -> ColumnsFound:
+    """Return the columns of a set of single replies with labels."""
+    there = _columns_there(rows, setting)
+    prompt = _find(rows, wanted.prompt, _PROMPT_NAMES, setting)
+    completion = _find(rows, None, _COMPLETION_NAMES, setting)
+    if completion is None and prompt not in _CONVERSATION_NAMES:
+        what = "has labels, but neither a column 'completion' nor conversations"
+        raise InputError(f"{rows.source}: {what}; it has {listed(there)}; call the replies completion", setting=setting)
+    system = _find(rows, wanted.system, _SYSTEM_NAMES, setting)
+    inputs = _input_beside(prompt, there)
+    return ColumnsFound(prompt, system=system, input=inputs, completion=completion or "", label=_LABEL_NAME)
 
 
 def find_pair_columns(rows: Rows, wanted: PairColumns, setting: str) -> ColumnsFound:
@@ -78,7 +107,7 @@ def find_pair_columns(rows: Rows, wanted: PairColumns, setting: str) -> ColumnsF
     if chosen is None or rejected is None:
         missing = [name for name, found in (("chosen", chosen), ("rejected", rejected)) if found is None]
         what = " and ".join(f"no column {name!r}" for name in missing)
-        remedy = "name the columns that hold the better and the worse reply"
+        remedy = "name the columns that hold the better and the worse reply, or, for kto, labels in a column label"
         raise InputError(f"{rows.source}: has {what}; it has {listed(there)}; {remedy}", setting=setting)
     prompt = _find(rows, wanted.prompt, _PROMPT_NAMES, setting)
     system = _find(rows, wanted.system, _SYSTEM_NAMES, setting)
@@ -148,7 +177,7 @@ def check_turns(prompt: Sequence[Message], name: str) -> None:
 
 def meaningful_columns(rows: Rows, names: ColumnsFound) -> list[str]:
     """Return the columns that are not read though they say something that the others do not."""
-    read = {names.prompt, names.chosen, names.rejected, names.system, names.input}
+    read = {names.prompt, names.chosen, names.rejected, names.system, names.input, names.completion, names.label}
     found: dict[str, None] = {}
     for row in rows.rows[:_ROWS_LOOKED_AT]:
         known: set[str] | None = None

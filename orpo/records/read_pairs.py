@@ -71,6 +71,18 @@ def read_pairs(
         setting: The setting that named the sources, for errors.
     """
     rows = read_rows(sources, setting=setting, config=config, split=split)
+    return pairs_of_rows(rows, columns=columns, limit=limit, bad_rows=bad_rows, setting=setting)
+
+
+def pairs_of_rows(
+    rows: Rows,
+    *,
+    columns: PairColumns = USUAL_COLUMNS,
+    limit: int | None = None,
+    bad_rows: BadRowsPolicy = "raise",
+    setting: str = "data",
+) -> ReadPairs:
+    """Return the pairs of rows that are read already; the arguments are those of `read_pairs`."""
     names = find_pair_columns(rows, columns, setting)
     pairs, bad = rows.read_each(lambda row: _read_pair(row, names), limit)
     if bad_rows == "raise":

@@ -15,8 +15,8 @@ from orpo.chat_model.default_model import DEFAULT_MODEL
 from orpo.chat_model.generation import context_length
 from orpo.command.errors import InputError, ModelError, SettingsError
 from orpo.command.output_folder import write_whole
+from orpo.training.examples import Example
 from orpo.training.settings import TrainSettings
-from orpo.training.tokenization import TokenizedPair
 
 _ALL_LINEAR = "all-linear"
 _MOST_NAMES = 12
@@ -124,20 +124,20 @@ def switch_dropout_off(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: list[TokenizedPair]) -> None:
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Example]) -> None:
     """Raise where the pairs do not fit the model: ids beyond its vocabulary, or more tokens than it can hold."""
     embeddings = model.get_input_embeddings()
     # An adapter that holds vectors of tokens puts a module around the embedding.
     size = cast(nn.Embedding, getattr(embeddings, "original_module", embeddings)).num_embeddings
-    highest = max(max(*pair.prompt_ids, *pair.chosen_ids, *pair.rejected_ids) for pair in pairs)
+    highest = max(max(ids) for pair in pairs for ids in (pair.prompt_ids, *pair.replies))
     if highest >= size:
         raise ModelError(f"the tokenizer ({len(tokenizer)} entries) does not fit the model, which has {size}")
     limit = context_length(model)
     longest = max(pairs, key=lambda pair: pair.longest)
     if limit and longest.longest > limit:
         raise InputError(
-            f"row {longest.row} has {longest.longest} tokens, and the model's context holds {limit}; allow "
-            f"{limit} or less with the length limit"
+            f"{longest.source.file}: row {longest.row} has {longest.longest} tokens, and the model's context holds "
+            f"{limit}; allow {limit} or less with the length limit"
         )
 
 

@@ -72,8 +72,8 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
         )
     if remembered.get("data_fingerprint") != fingerprint:
         raise InputError(
-            f"`resume`: {settings.data_source} no longer holds the pairs that the run in {folder} was started with; "
-            "bring them back, or start again with `overwrite`"
+            f"`resume`: {', '.join(settings.data_sources)} no longer holds the pairs that the run in {folder} was "
+            "started with; bring them back, or start again with `overwrite`"
         )
     processes = remembered.get("processes", process_count())
     if processes != process_count():

@@ -13,38 +13,52 @@ from orpo.command.output_folder import check_output_folder, check_resumable
 from orpo.command.paths import default_data_folder
 from orpo.command.ranks import is_main_process
 from orpo.command.run_record import fingerprint_rows
-from orpo.records.columns import PairColumns
+from orpo.records.columns import PairColumns, has_labels
+from orpo.records.labelled import LabelledReply, read_labelled
 from orpo.records.pairs import Messages, PreferencePair
 from orpo.records.prompts import EMBEDDED, HELD_OUT, embedded_prompts, read_prompts
-from orpo.records.read_pairs import read_pairs
+from orpo.records.read_pairs import pairs_of_rows
+from orpo.records.read_rows import read_rows
+from orpo.training.data_sets import DataSet, DataSetCounts, split_weight, weighted
+from orpo.training.examples import Example, SourceRow, TokenizedPairs
 from orpo.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from orpo.training.tokenization import TokenizedPair, TokenizedPairs
-
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on and is measured with."""
+    """What a run trains on and is measured with.
 
-    pairs: list[PreferencePair]
-    tokenized: "TokenizedPairs"
-    train: "list[TokenizedPair]"
-    evaluation: "list[TokenizedPair]"
+    Attributes:
+        rows: All rows that were read.
+        tokenized: What became of them.
+        train: What an epoch sees; a row of a set with a weight above 1 stands in it more than once.
+        evaluation: The rows kept for evaluation, each once.
+        fingerprint: Of the rows.
+        sets: What became of each data set.
+        tokenized_sets: What became of its rows.
+    """
+
+    rows: list[SourceRow]
+    tokenized: "TokenizedPairs[Example]"
+    train: "list[Example]"
+    evaluation: "list[Example]"
     fingerprint: str
+    sets: list[DataSetCounts]
+    tokenized_sets: "list[TokenizedPairs[Example]]"
 
 
-def check_and_read(settings: TrainSettings) -> list[PreferencePair]:
-    """Return the pairs to train on; what can be found wrong without torch is told before it is imported."""
+def check_and_read(settings: TrainSettings) -> list[DataSet]:
+    """Return the data sets to train on; what can be found wrong without torch is told before it is imported."""
     check_reporters(settings)
     if not settings.estimate and is_main_process():
         if settings.resume:
             check_resumable(settings.run_folder)
         else:
             check_output_folder(settings.run_folder, overwrite=settings.overwrite)
-    return read_checked_pairs(settings)
+    return read_data_sets(settings)
 
 
 def check_reporters(settings: TrainSettings) -> None:
@@ -57,50 +71,100 @@ def check_reporters(settings: TrainSettings) -> None:
             )
 
 
-def read_checked_pairs(settings: TrainSettings) -> list[PreferencePair]:
-    """Read the pairs, say what was not read, and raise for whatever is wrong with their text, with row numbers."""
+def read_data_sets(settings: TrainSettings) -> list[DataSet]:
+    """Read the rows, say what was not read, and raise for whatever is wrong with their text, with row numbers."""
     if settings.data is None and not default_data_folder().exists():
         raise InputError(
             f"there are no preference pairs yet in {default_data_folder()}; make some with `uv run orpo/generate.py`, "
             "or name others"
         )
-    found = read_pairs(
-        settings.data_source,
-        config=settings.data_config,
-        split=settings.data_split,
-        columns=PairColumns(
-            settings.prompt_column, settings.chosen_column, settings.rejected_column, settings.system_column
-        ),
-        limit=settings.limit,
-        bad_rows=settings.bad_rows,
+    sets = [_read_data_set(*split_weight(source), settings) for source in settings.data_sources]
+    labelled = [one.name for one in sets if one.rows and isinstance(one.rows[0], LabelledReply)]
+    if 0 < len(labelled) < len(sets):
+        pairs = ", ".join(one.name for one in sets if one.name not in labelled)
+        raise InputError(
+            f"{', '.join(labelled)}: holds single replies with labels, and {pairs} holds pairs; name one kind",
+            setting="data",
+        )
+    return sets
+
+
+def _read_data_set(name: str, weight: float, settings: TrainSettings) -> DataSet:
+    columns = PairColumns(
+        settings.prompt_column, settings.chosen_column, settings.rejected_column, settings.system_column
     )
-    print_warnings(found.warnings)
-    return found.pairs
+    method = settings.objective.method
+    rows = read_rows(name, setting="data", config=settings.data_config, split=settings.data_split)
+    if has_labels(rows, columns):
+        if method != "kto":
+            raise InputError(
+                f"{name}: holds single replies with labels, which `method` {method} cannot learn from; choose kto, or "
+                "name pairs",
+                setting="data",
+            )
+        labelled, warnings = read_labelled(
+            rows, columns, limit=settings.limit, bad_rows=settings.bad_rows, setting="data"
+        )
+        read: list[PreferencePair] | list[LabelledReply] = labelled
+    else:
+        found = pairs_of_rows(rows, columns=columns, limit=settings.limit, bad_rows=settings.bad_rows)
+        read, warnings = found.pairs, found.warnings
+    print_warnings(warnings)
+    return DataSet(name, weight, read)
 
 
 def prepare_data(
-    pairs: list[PreferencePair], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
+    sets: Sequence[DataSet], tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings
 ) -> TrainingData:
-    """Tokenize the pairs and split them into training and evaluation."""
-    from orpo.training.tokenization import tokenize_pairs
+    """Tokenize the rows, split them into training and evaluation, and see each set as often as its weight says."""
+    tokenized = [_tokenize(one, tokenizer, settings, is_alone=len(sets) == 1) for one in sets]
+    everything = TokenizedPairs.joined(tokenized)
+    keys = [prompt_key(one.source.prompt) for one in everything.pairs]
+    train, evaluation = split_by_prompt(everything.pairs, keys, settings.watch.eval_share, settings.seed)
+    to_train = {id(one) for one in train}
+    seen: list[Example] = []
+    counts = []
+    for number, (one, found) in enumerate(zip(sets, tokenized, strict=True)):
+        own = [pair for pair in found.pairs if id(pair) in to_train]
+        again = weighted(own, one.weight, settings.seed + number)
+        if own and not again:
+            raise InputError(
+                f"{one.name}: with the weight {one.weight:g} none of its {len(own)} rows is seen; raise it, or leave "
+                "the set out",
+                setting="data",
+            )
+        seen += again
+        counts.append(DataSetCounts(one.name, one.weight, len(one.rows), len(own), len(again)))
+    rows = [row for one in sets for row in one.rows]
+    said = [_said(row) for row in rows]
+    return TrainingData(rows, everything, seen, evaluation, fingerprint_rows(said), counts, tokenized)
 
-    tokenized = tokenize_pairs(
-        pairs,
-        tokenizer,
-        settings.lengths.max_length,
-        settings.lengths.max_prompt_length,
-        settings.lengths.length_policy,
-        settings.bad_rows,
-    )
-    keys = [prompt_key(one.pair.prompt) for one in tokenized.pairs]
-    train, evaluation = split_by_prompt(tokenized.pairs, keys, settings.watch.eval_share, settings.seed)
-    said = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs]
-    return TrainingData(pairs, tokenized, train, evaluation, fingerprint_rows(said))
+
+def _tokenize(
+    data_set: DataSet, tokenizer: "PreTrainedTokenizerBase", settings: TrainSettings, *, is_alone: bool
+) -> "TokenizedPairs[Example]":
+    """Tokenize one set; an error names it where there are others."""
+    from orpo.training.tokenization import tokenize_rows
+
+    lengths = settings.lengths
+    limits = lengths.max_length, lengths.max_prompt_length, lengths.length_policy
+    try:
+        return tokenize_rows(data_set.rows, tokenizer, *limits, settings.bad_rows)
+    except InputError as problem:
+        if is_alone:
+            raise
+        raise InputError(f"{data_set.name}: {problem}", setting="data") from None
+
+
+def _said(row: SourceRow) -> dict[str, object]:
+    if isinstance(row, LabelledReply):
+        return {"prompt": row.prompt, "completion": row.completion, "label": row.label}
+    return {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
 
 
 def split_by_prompt(
-    pairs: "Sequence[TokenizedPair]", keys: Sequence[str], share: float, seed: int
-) -> "tuple[list[TokenizedPair], list[TokenizedPair]]":
+    pairs: "Sequence[Example]", keys: Sequence[str], share: float, seed: int
+) -> "tuple[list[Example], list[Example]]":
     """Split into training and evaluation so that no prompt is in both; with one prompt there is no evaluation."""
     prompts = list(dict.fromkeys(keys))
     random.Random(seed).shuffle(prompts)
@@ -116,7 +180,9 @@ def prompt_key(messages: Messages) -> str:
     return json.dumps(said, ensure_ascii=False)
 
 
-def held_out_conversations(settings: TrainSettings, trained_on: Sequence[PreferencePair]) -> list[Messages]:
+def held_out_conversations(
+    settings: TrainSettings, trained_on: Sequence[PreferencePair | LabelledReply]
+) -> list[Messages]:
     """Return the prompts to answer at each evaluation, without those that the pairs contain."""
     if settings.watch.eval_prompt_count == 0:
         return []

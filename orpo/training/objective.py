@@ -1,5 +1,6 @@
 """What a run minimises: the method's loss over the replies of a row, and what is worth logging about each pair."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from orpo.training.examples import Example, TokenizedReply
 from orpo.training.fast.packing import ReplyGroup
 from orpo.training.losses import (
     cpo_losses,
@@ -18,7 +20,6 @@ from orpo.training.losses import (
     simpo_losses,
 )
 from orpo.training.settings import MethodSettings
-from orpo.training.tokenization import TokenizedPair
 
 _OF_PAIRS: Final = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
@@ -40,14 +41,15 @@ class RowTerms:
 
     loss: Tensor  # ()
     nll: Tensor  # () share of the negative log-likelihood, whether or not the loss counts it
-    of_pairs: dict[str, Tensor]  # (pairs,) each
+    of_pairs: dict[str, Tensor]  # (pairs,) each; of labelled replies, (those that are good,) or (those that are bad,)
 
 
 class Objective:
-    """A method with its settings."""
+    """A method with its settings, and the labels of the training rows where they have some."""
 
-    def __init__(self, settings: MethodSettings) -> None:
+    def __init__(self, settings: MethodSettings, labels: Sequence[bool] = ()) -> None:
         self.settings = settings
+        self.label_weights = label_weights(settings, labels)
         self.method = settings.method
         self.beta = settings.strength
         self.nll_on_prompt = settings.nll_on_prompt
@@ -56,10 +58,12 @@ class Objective:
             self.method, 0.0
         )
 
-    def group_of(self, pair: TokenizedPair) -> ReplyGroup:
+    def group_of(self, example: Example) -> ReplyGroup:
         """Return the replies that the method looks at."""
-        replies = (pair.chosen_ids,) if self.method == "sft" else (pair.chosen_ids, pair.rejected_ids)
-        return ReplyGroup(pair.prompt_ids, replies)
+        if isinstance(example, TokenizedReply):
+            return ReplyGroup(example.prompt_ids, (example.reply_ids,))
+        replies = (example.chosen_ids,) if self.method == "sft" else (example.chosen_ids, example.rejected_ids)
+        return ReplyGroup(example.prompt_ids, replies)
 
     def terms(
         self,
@@ -68,8 +72,12 @@ class Objective:
         nll: Tensor,  # () this row's share of the mean negative log-likelihood of the step
         totals: StepTotals,
         reference: Tensor | None = None,  # (pairs, replies) log pi_ref(y|x)
+        labels: Tensor | None = None,  # (pairs,) whether the one reply is good
     ) -> RowTerms:
         """Compute the loss."""
+        if labels is not None:
+            assert reference is not None
+            return self._labelled_terms(sums[:, 0], tokens[:, 0], nll, totals, reference[:, 0], labels)
         loss = self._likelihood * nll if self._likelihood else torch.zeros_like(nll)
         if self.method == "sft":
             return RowTerms(loss, nll.detach(), {"logps/chosen": (sums / tokens)[:, 0].detach()})
@@ -97,9 +105,32 @@ class Objective:
                 return dpo_losses(*_both(ratios), beta, smoothing)
             case "ipo":
                 return ipo_losses(*_both(ratios / tokens), beta)
-        weights = _given(s.desirable_weight, 1.0), _given(s.undesirable_weight, 1.0)
-        better, worse = kto_losses(*_both(ratios), ratios.new_tensor(totals.kl), beta, *weights)
+        better, worse = kto_losses(*_both(ratios), ratios.new_tensor(totals.kl), beta, *self.label_weights)
         return (better + worse) / 2  # a pair is two examples
+
+    def _labelled_terms(
+        self,
+        sums: Tensor,  # (replies,)
+        tokens: Tensor,  # (replies,)
+        nll: Tensor,
+        totals: StepTotals,
+        reference: Tensor,  # (replies,)
+        labels: Tensor,  # (replies,)
+    ) -> RowTerms:
+        """Compute KTO's loss of replies with labels; what is logged has a value for each good or bad one."""
+        ratios = sums - reference
+        kl = ratios.new_tensor(totals.kl)
+        better, worse = kto_losses(ratios[labels], ratios[~labels], kl, self.beta, *self.label_weights)
+        loss = (better.sum() + worse.sum()) / totals.pairs
+        shown, means = self.beta * ratios.detach(), (sums / tokens).detach()
+        of_replies = {
+            "rewards/chosen": shown[labels],
+            "rewards/rejected": shown[~labels],
+            "rewards/accuracies": ((shown > self.beta * kl) == labels).float(),
+            "logps/chosen": means[labels],
+            "logps/rejected": means[~labels],
+        }
+        return RowTerms(loss, nll.detach(), of_replies)
 
     def _of_pairs(self, sums: Tensor, tokens: Tensor, reference: Tensor | None) -> dict[str, Tensor]:
         """Return what is logged: log-probabilities per token, and the reward that the method's loss compares."""
@@ -115,6 +146,19 @@ class Objective:
             odds = log_odds_ratio(*means.unbind(1))
             found |= {"log_odds_chosen": odds, "log_odds_ratio": logsigmoid(odds)}
         return found
+
+
+def label_weights(settings: MethodSettings, labels: Sequence[bool] = ()) -> tuple[float, float]:
+    """Return KTO's weights of good and of bad replies: those given, or what the numbers of both ask for.
+
+    The paper (section 4.4) wants the ratio of weight times number, good to bad, between 1 and 4/3. Where the weights 1
+    and 1 miss that, the side with fewer replies gets what makes the ratio 1.
+    """
+    good, bad = sum(labels), len(labels) - sum(labels)
+    desirable = undesirable = 1.0
+    if good and bad and not bad <= good <= 4 / 3 * bad:
+        desirable, undesirable = max(bad / good, 1.0), max(good / bad, 1.0)
+    return _given(settings.desirable_weight, desirable), _given(settings.undesirable_weight, undesirable)
 
 
 def _both(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,12 @@ from orpo.command.errors import SettingsError
 from orpo.command.output_folder import growing_folder
 from orpo.command.ranks import is_main_process, is_model_sharded, local_rank, process_count
 from orpo.command.run_record import RunRecord
-from orpo.records.pairs import Messages, PreferencePair
+from orpo.records.pairs import Messages
 from orpo.training.adapter import add_adapter, check_fit, continue_adapter, make_room, save_adapter, starting_model
 from orpo.training.card import RunCounts, median_speed, run_metrics, write_model_card
 from orpo.training.checkpoints import check_same_run, newest_whole_checkpoint, remember_settings
 from orpo.training.data import TrainingData, check_and_read, held_out_conversations, prepare_data
+from orpo.training.data_sets import DataSet, DataSetCounts
 from orpo.training.early_stopping import (
     BestCheckpoint,
     best_checkpoint,
@@ -31,8 +32,10 @@ from orpo.training.early_stopping import (
     early_stopping,
     is_stopped,
 )
+from orpo.training.examples import TokenizedPair, TokenizedReply
 from orpo.training.fast.memory import MemoryEstimate
 from orpo.training.learning_rate import FEW_PAIRS, LearningRate, peak_learning_rate
+from orpo.training.objective import label_weights
 from orpo.training.settings import TrainSettings
 from orpo.training.trainer_arguments import TrainerParts
 from orpo.training.verdict import Metrics, verdict
@@ -57,6 +60,7 @@ class TrainingResult:
         tokens_per_second: The median speed; None where no step was timed.
         wall_seconds: From the first look at the data to the record.
         verdict: What the run came to, in words.
+        sets: What became of each data set.
         best: With early stopping, the checkpoint whose adapter was written.
     """
 
@@ -66,17 +70,18 @@ class TrainingResult:
     tokens_per_second: float | None
     wall_seconds: float
     verdict: str
+    sets: Sequence[DataSetCounts]
     best: BestCheckpoint | None = None
 
 
-def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> TrainingResult:
+def train(settings: TrainSettings, sets: Sequence[DataSet] | None = None) -> TrainingResult:
     """Train an adapter as the settings say. Everything that can be checked is checked before a model is loaded.
 
-    The pairs are what `check_and_read` returned for the settings, where it was called already.
+    The data sets are what `check_and_read` returned for the settings, where it was called already.
     """
     record = RunRecord("train", settings)
     folder = settings.run_folder
-    ready = _make_ready(settings, pairs)
+    ready = _make_ready(settings, sets)
     data = ready.data
     record.device, record.data_fingerprint = str(ready.device), data.fingerprint
     if settings.resume and folder.is_dir():
@@ -91,11 +96,11 @@ def train(settings: TrainSettings, pairs: list[PreferencePair] | None = None) ->
         return _finish(trainer, ready, settings, run_folder, record, rate)
 
 
-def estimate(settings: TrainSettings, pairs: list[PreferencePair] | None = None) -> MemoryEstimate:
+def estimate(settings: TrainSettings, sets: Sequence[DataSet] | None = None) -> MemoryEstimate:
     """Say what the largest step of the run would take, and train nothing."""
     from orpo.training.fast.trainer import estimate_step
 
-    ready = _make_ready(settings, pairs)
+    ready = _make_ready(settings, sets)
     if settings.trainer_on(ready.device.type) != "fast":
         raise SettingsError(
             f"`estimate` knows the memory of the `trainer` fast only, and {ready.device} has trl by default"
@@ -116,8 +121,8 @@ class _Ready:
     conversations: Sequence[Messages]
 
 
-def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> _Ready:
-    pairs = check_and_read(settings) if pairs is None else pairs
+def _make_ready(settings: TrainSettings, sets: Sequence[DataSet] | None) -> _Ready:
+    sets = check_and_read(settings) if sets is None else sets
     if not console_err.is_terminal:
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own
     device = resolve_device(settings.compute.device)
@@ -135,10 +140,10 @@ def _make_ready(settings: TrainSettings, pairs: list[PreferencePair] | None) -> 
     name = starting_model(settings)
     locate_model(name)
     tokenizer, added = _prepare_tokenizer(name, settings)
-    data = prepare_data(pairs, tokenizer, settings)
+    data = prepare_data(sets, tokenizer, settings)
     check_evaluation(settings, data.evaluation)
     _say_what_was_left_out(data, settings)
-    return _Ready(device, dtype, name, tokenizer, added, data, held_out_conversations(settings, pairs))
+    return _Ready(device, dtype, name, tokenizer, added, data, held_out_conversations(settings, data.rows))
 
 
 def _prepare_tokenizer(name: str, settings: TrainSettings) -> tuple[PreTrainedTokenizerBase, list[int]]:
@@ -206,7 +211,8 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
         if is_main_process():
             watchers += [*boards, ThroughputMonitor(board), ProgressMonitor(stack)]
         watchers += early_stopping(settings)
-        reward_pairs = data.evaluation[: settings.watch.reward_pairs]
+        pairs = [one for one in data.evaluation if isinstance(one, TokenizedPair)]
+        reward_pairs = pairs[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]
         parts = TrainerParts(
@@ -224,7 +230,7 @@ def _finish(
 ) -> TrainingResult:
     data = ready.data
     counts: RunCounts = {
-        "pairs": len(data.pairs),
+        "pairs": len(data.rows),
         "train": len(data.train),
         "evaluation": len(data.evaluation),
         "dropped": {reason: len(rows) for reason, rows in data.tokenized.dropped.items()},
@@ -236,13 +242,17 @@ def _finish(
     metrics = run_metrics([entry for entry in history if best is None or entry["step"] <= best.step])
     speed, said = median_speed(history), verdict(metrics)
     record.metrics = {**metrics, **({"tokens_per_second": speed} if speed else {})}
-    record.facts |= {**counts, "verdict": said, **({"early_stopping": best} if best else {})}
+    labels = [one.label for one in data.train if isinstance(one, TokenizedReply)]
+    if labels:
+        desirable, undesirable = label_weights(settings.objective, labels)
+        record.facts["kto_weights"] = {"desirable": desirable, "undesirable": undesirable, "good_replies": sum(labels)}
+    record.facts |= {**counts, "data_sets": data.sets, "verdict": said, **({"early_stopping": best} if best else {})}
     weights = _gathered_weights(trainer)
     if is_main_process():
         save_adapter(cast(PeftModel, trainer.model), ready.tokenizer, folder, settings, weights=weights)
         write_model_card(folder, settings, metrics, counts, rate, said, best)
         record.write(folder)
-    return TrainingResult(folder, metrics, counts, speed, record.wall_seconds, said, best)
+    return TrainingResult(folder, metrics, counts, speed, record.wall_seconds, said, data.sets, best)
 
 
 def _gathered_weights(trainer: Trainer) -> dict[str, torch.Tensor] | None:
@@ -277,12 +287,14 @@ def _load_builder(name: Literal["fast", "trl"]) -> Callable[[TrainerParts], Trai
 
 
 def _say_what_was_left_out(data: TrainingData, settings: TrainSettings) -> None:
-    for reason, rows in data.tokenized.dropped.items():
-        shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", ..." if len(rows) > _SHOWN_ROWS else "")
-        told = f"left out {len(rows)} of {len(data.pairs)} pairs: {reason} (row{'s' * (len(rows) > 1)} {shown})"
-        console_err.print(told, soft_wrap=True)
-    if data.tokenized.truncated:
-        console_err.print(f"shortened {len(data.tokenized.truncated)} of {len(data.pairs)} pairs", soft_wrap=True)
+    for one, tokenized in zip(data.sets, data.tokenized_sets, strict=True):
+        whose = f"{one.name}: " if len(data.sets) > 1 else ""
+        for reason, rows in tokenized.dropped.items():
+            shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", ..." if len(rows) > _SHOWN_ROWS else "")
+            told = f"{whose}left out {len(rows)} of {one.rows} pairs: {reason} (row{'s' * (len(rows) > 1)} {shown})"
+            console_err.print(told, soft_wrap=True)
+        if tokenized.truncated:
+            console_err.print(f"{whose}shortened {len(tokenized.truncated)} of {one.rows} pairs", soft_wrap=True)
     if not data.evaluation and settings.watch.eval_share > 0:
         console_err.print("all pairs have the same prompt, so none is kept for evaluation", soft_wrap=True)
     if len(data.train) < FEW_PAIRS:

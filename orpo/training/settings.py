@@ -56,8 +56,10 @@ class MethodSettings:
     margin: float | None = setting(None, "simpo: gamma / beta, the margin of the mean log-probabilities (default: 0.5)")
     label_smoothing: float | None = setting(None, "dpo, cpo: share of labels taken for wrong (default: 0)")
     likelihood_weight: float | None = setting(None, "cpo: weight of the likelihood term (default: 1)")
-    desirable_weight: float | None = setting(None, "kto: weight of chosen replies (default: 1)")
-    undesirable_weight: float | None = setting(None, "kto: weight of rejected replies (default: 1)")
+    desirable_weight: float | None = setting(
+        None, "kto: weight of good replies (default: 1; of single replies, by their numbers)"
+    )
+    undesirable_weight: float | None = setting(None, "kto: weight of bad replies (default: likewise)")
 
     def __post_init__(self) -> None:
         """Refuse by name what the method does not read, and check the ranges."""
@@ -193,10 +195,10 @@ class TrainSettings:
     """What `train.py` can be told."""
 
     model: str = setting(DEFAULT_MODEL, "base model: a local folder, a GGUF file, or a Hub id", short="-m")
-    data: str | None = setting(
+    data: list[str] | None = setting(
         None,
-        "preference pairs: a folder of generate.py, a JSONL, CSV or Parquet file, a glob, a folder, or a Hub id "
-        "(default: data/preferences)",
+        "preference pairs: a folder of generate.py, a JSONL, CSV or Parquet file, a glob, a folder, or a Hub id; "
+        "several are trained on together, and NAME:2 is seen twice as often (default: data/preferences)",
         short="-d",
     )
     prompt_column: str | None = setting(None, "column of the prompt, where it has none of the usual names")
@@ -209,7 +211,7 @@ class TrainSettings:
     data_config: str | None = setting(None, "configuration of a Hub data set")
     data_split: str = setting("train", "split of a Hub data set or of a datasets folder")
     limit: int | None = setting(
-        None, "use only this many pairs, from the start; generate.py puts the clearest first", at_least=1
+        None, "use only this many pairs of each set, from the start; generate.py puts the clearest first", at_least=1
     )
     out: Path | None = setting(None, "run folder (default: trained/<model>-<method>)", short="-o")
     from_adapter: Path | None = setting(None, "go on training this adapter; its rank and layers stay as they are")
@@ -253,9 +255,9 @@ class TrainSettings:
         return "fast" if device_type == "cpu" or self.objective.method != "orpo" else "trl"
 
     @property
-    def data_source(self) -> str:
+    def data_sources(self) -> list[str]:
         """Where the pairs are read from."""
-        return self.data or str(default_data_folder())
+        return self.data or [str(default_data_folder())]
 
     @property
     def run_folder(self) -> Path:

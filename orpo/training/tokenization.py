@@ -1,4 +1,4 @@
-"""Preference pairs as token ids: the chat template applied once, one end token, no length over the limit.
+"""Pairs and labelled replies as token ids: the chat template applied once, one end token, no length over the limit.
 
 Everything that can be wrong with a pair is found here, before a model is loaded. TRL's ORPOTrainer finds none of it:
 a prompt over the limit makes its loss NaN, a template that writes a newline after `<|im_end|>` gets a second end
@@ -6,14 +6,16 @@ token, and its truncation cuts the end token off (measured on trl 1.16).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
 
 from orpo.chat_model.chat_template import encode_rendered, render_reply, special_texts, turn_end_id
 from orpo.command.errors import InputError, ModelError
+from orpo.records.labelled import LabelledReply
 from orpo.records.messages import last_message
 from orpo.records.pairs import PreferencePair
 from orpo.records.rows import BadRowsPolicy
+from orpo.training.examples import Example, SourceRow, TokenizedPair, TokenizedPairs, TokenizedReply
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,43 +28,6 @@ _HUGE = 100_000
 """Characters; a text of no more is tokenized before anything is said of its length."""
 
 
-@dataclass(frozen=True)
-class TokenizedPair:
-    """One pair ready for training; the ids hold no padding.
-
-    Attributes:
-        prompt_ids: The prompt up to and with the template's opening of the assistant's turn.
-        chosen_ids: The better reply; its last id is the end token, which stands nowhere else in it.
-        rejected_ids: The worse reply, likewise.
-        pair: What it was made of.
-        row: Its row in the user's data; pairs that come from no file are counted from 1.
-    """
-
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
-    pair: PreferencePair
-    row: int
-
-    @property
-    def longest(self) -> int:
-        """The tokens of the prompt with the longer reply."""
-        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
-
-
-@dataclass
-class TokenizedPairs:
-    """The pairs that can be trained on, and the rows that were left out, by reason, or shortened."""
-
-    pairs: list[TokenizedPair] = field(default_factory=list)
-    dropped: dict[str, list[int]] = field(default_factory=dict)
-    truncated: list[int] = field(default_factory=list)
-
-    def drop(self, reason: str, row: int) -> None:
-        """Leave a row out."""
-        self.dropped.setdefault(reason, []).append(row)
-
-
 def tokenize_pairs(
     pairs: Sequence[PreferencePair],
     tokenizer: "PreTrainedTokenizerBase",
@@ -70,7 +35,7 @@ def tokenize_pairs(
     max_prompt_length: int | None = None,
     policy: LengthPolicy = "drop",
     bad_rows: BadRowsPolicy = "raise",
-) -> TokenizedPairs:
+) -> TokenizedPairs[TokenizedPair]:
     """Turn preference pairs into token ids.
 
     Args:
@@ -86,16 +51,29 @@ def tokenize_pairs(
         InputError: with row numbers: a text holds a turn marker, the template refuses a conversation, or a pair is
             over a limit under the policy `raise`; or nothing is left.
     """
+    made = tokenize_rows(pairs, tokenizer, max_length, max_prompt_length, policy, bad_rows)
+    return cast(TokenizedPairs[TokenizedPair], made)
+
+
+def tokenize_rows(
+    rows: Sequence[SourceRow],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_length: int,
+    max_prompt_length: int | None,
+    policy: LengthPolicy,
+    bad_rows: BadRowsPolicy,
+) -> TokenizedPairs[Example]:
+    """Turn pairs or labelled replies into token ids; see `tokenize_pairs`."""
     template = ChatTemplate(tokenizer)
-    numbers = [pair.row or place for place, pair in enumerate(pairs, start=1)]
+    numbers = [row.row or place for place, row in enumerate(rows, start=1)]
     limits = _Limits(
         max_length, max_prompt_length, policy, tokenizer.bos_token_id, max(map(len, tokenizer.get_vocab()))
     )
     useless: list[tuple[int, str]] = []
     too_long: list[tuple[int, str]] = []
-    result = TokenizedPairs()
-    for start in range(0, len(pairs), _CHUNK_ROWS):
-        chunk = zip(numbers[start : start + _CHUNK_ROWS], pairs[start : start + _CHUNK_ROWS], strict=True)
+    result: TokenizedPairs[Example] = TokenizedPairs()
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = zip(numbers[start : start + _CHUNK_ROWS], rows[start : start + _CHUNK_ROWS], strict=True)
         fitting = [one for one in chunk if not limits.takes_out_huge(*one, result, too_long)]
         for tokenized in template.encode(fitting, useless):
             limits.apply(tokenized, result, too_long)
@@ -103,7 +81,7 @@ def tokenize_pairs(
     for row, reason in useless:
         result.drop(reason, row)
     if not result.pairs:
-        raise InputError(_nothing_left(result.dropped, len(pairs), max_length))
+        raise InputError(_nothing_left(result.dropped, len(rows), max_length))
     return result
 
 
@@ -127,37 +105,35 @@ class ChatTemplate:
             raise ModelError("neither the tokenizer nor its chat template has an end token; set `eos_token` in it")
         self.end_id = int(end)
 
-    def encode(
-        self, pairs: Sequence[tuple[int, PreferencePair]], problems: list[tuple[int, str]]
-    ) -> Iterator[TokenizedPair]:
-        """Yield the ids of each numbered pair that the template can render; the others go to `problems`."""
-        rendered: list[tuple[int, PreferencePair, str, str, str]] = []
-        for number, pair in pairs:
+    def encode(self, rows: Sequence[tuple[int, SourceRow]], problems: list[tuple[int, str]]) -> Iterator[Example]:
+        """Yield the ids of each numbered row that the template can render; the others go to `problems`."""
+        rendered: list[tuple[int, SourceRow, str, list[str]]] = []
+        for number, row in rows:
             try:
-                if self._holds_special_text(pair):
-                    yield self._encode_carefully(number, pair)
+                if self._holds_special_text(row):
+                    yield self._encode_carefully(number, row)
                 else:
-                    rendered.append((number, pair, *self._render_pair(pair)))
+                    rendered.append((number, row, *self._render(row)))
             except (ModelError, InputError) as refusal:
                 problems.append((number, f"is refused: {refusal}"))
-        if not rendered:
-            return
-        kept, sources, prompts, chosen, rejected = zip(*rendered, strict=True)
-        prompt_ids = self._ids(prompts)
-        chosen_ids = self._completions(prompts, chosen, prompt_ids)
-        rejected_ids = self._completions(prompts, rejected, prompt_ids)
-        for number, pair, prompt, better, worse in zip(
-            kept, sources, prompt_ids, chosen_ids, rejected_ids, strict=True
-        ):
-            if better == worse:
+        prompt_ids = self._ids([prompt for _, _, prompt, _ in rendered]) if rendered else []
+        jobs = [
+            (prompt, ending, ids)
+            for (_, _, prompt, endings), ids in zip(rendered, prompt_ids, strict=True)
+            for ending in endings
+        ]
+        replies = iter(self._completions(*map(list, zip(*jobs, strict=True)))) if jobs else iter(())
+        for (number, row, _, endings), ids in zip(rendered, prompt_ids, strict=True):
+            own = [next(replies) for _ in endings]
+            if len(own) == 2 and own[0] == own[1]:
                 problems.append((number, "is refused: both replies become the same tokens under the chat template"))
             else:
-                yield TokenizedPair(prompt, better, worse, pair, row=number)
+                yield _example(number, row, ids, own)
 
-    def _render_pair(self, pair: PreferencePair) -> tuple[str, str, str]:
-        """Return the text of the prompt, as inference renders it, and of what follows with either reply."""
-        opening, chosen = render_reply(self._tokenizer, pair.prompt, last_message(pair.chosen))
-        return opening, chosen, render_reply(self._tokenizer, pair.prompt, last_message(pair.rejected))[1]
+    def _render(self, row: SourceRow) -> tuple[str, list[str]]:
+        """Return the text of the prompt, as inference renders it, and of what follows with each reply."""
+        rendered = [render_reply(self._tokenizer, row.prompt, reply) for reply in _replies_of(row)]
+        return rendered[0][0], [ending for _, ending in rendered]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # The template writes the special tokens itself: adding them here would put a second BOS in front.
@@ -174,16 +150,16 @@ class ChatTemplate:
             self._close(_after(prompt, ids, own)) for ids, prompt, own in zip(whole, prompt_ids, alone, strict=True)
         ]
 
-    def _encode_carefully(self, number: int, pair: PreferencePair) -> TokenizedPair:
-        """Tokenize a pair in whose texts a special token is spelled out: it is text there, or a mistake."""
-        opening, *endings = self._render_pair(pair)
-        contents = [message["content"] for message in pair.prompt]
+    def _encode_carefully(self, number: int, row: SourceRow) -> Example:
+        """Tokenize a row in whose texts a special token is spelled out: it is text there, or a mistake."""
+        opening, endings = self._render(row)
+        contents = [message["content"] for message in row.prompt]
         prompt = encode_rendered(self._tokenizer, opening, contents)
         completions = []
-        for ending, reply in zip(endings, (last_message(pair.chosen), last_message(pair.rejected)), strict=True):
+        for ending, reply in zip(endings, _replies_of(row), strict=True):
             whole = encode_rendered(self._tokenizer, opening + ending, [*contents, reply])
             completions.append(self._close(_after(prompt, whole, encode_rendered(self._tokenizer, ending, [reply]))))
-        return TokenizedPair(prompt, completions[0], completions[1], pair, row=number)
+        return _example(number, row, prompt, completions)
 
     def _close(self, ids: list[int]) -> list[int]:
         """End a reply with exactly one end token: what the template writes after it, a newline mostly, goes."""
@@ -191,9 +167,21 @@ class ChatTemplate:
             return ids[: ids.index(self.end_id) + 1]
         return [*ids, self.end_id]
 
-    def _holds_special_text(self, pair: PreferencePair) -> bool:
-        messages = (*pair.prompt, *pair.chosen, *pair.rejected)
-        return any(token in message["content"] for message in messages for token in self._special)
+    def _holds_special_text(self, row: SourceRow) -> bool:
+        texts = (*(message["content"] for message in row.prompt), *_replies_of(row))
+        return any(token in text for text in texts for token in self._special)
+
+
+def _replies_of(row: SourceRow) -> list[str]:
+    if isinstance(row, LabelledReply):
+        return [last_message(row.completion)]
+    return [last_message(row.chosen), last_message(row.rejected)]
+
+
+def _example(number: int, row: SourceRow, prompt: list[int], replies: list[list[int]]) -> Example:
+    if isinstance(row, LabelledReply):
+        return TokenizedReply(prompt, replies[0], row, number)
+    return TokenizedPair(prompt, replies[0], replies[1], row, number)
 
 
 def _after(prompt: list[int], whole: list[int], alone: list[int]) -> list[int]:
@@ -211,17 +199,17 @@ class _Limits:
     longest_token: int
 
     def takes_out_huge(
-        self, row: int, pair: PreferencePair, result: TokenizedPairs, problems: list[tuple[int, str]]
+        self, row: int, source: SourceRow, result: TokenizedPairs[Example], problems: list[tuple[int, str]]
     ) -> bool:
-        """Tell whether a pair is over the limit whatever its tokens are, and leave it out then: they take minutes."""
-        texts = [message["content"] for message in (*pair.prompt, *pair.chosen, *pair.rejected)]
+        """Tell whether a row is over the limit whatever its tokens are, and leave it out then: they take minutes."""
+        texts = [*(message["content"] for message in source.prompt), *_replies_of(source)]
         characters = sum(map(len, texts))
         if self.policy == "truncate" or characters <= max(_HUGE, 2 * self.max_length * self.longest_token):
             return False
         self._leave_out(row, f"has {characters:,} characters, over max_length {self.max_length}", result, problems)
         return True
 
-    def apply(self, pair: TokenizedPair, result: TokenizedPairs, problems: list[tuple[int, str]]) -> None:
+    def apply(self, pair: Example, result: TokenizedPairs[Example], problems: list[tuple[int, str]]) -> None:
         """Put the pair, or what the policy makes of it, into the result."""
         reason = self._excess(pair)
         if reason is None:
@@ -230,20 +218,22 @@ class _Limits:
             self._leave_out(pair.row, reason, result, problems)
         else:
             shorter = self._shorten(pair)
-            if shorter.chosen_ids == shorter.rejected_ids:
+            if len(set(map(tuple, shorter.replies))) < len(shorter.replies):
                 result.drop("replies equal once shortened", pair.row)
             else:
                 result.pairs.append(shorter)
                 result.truncated.append(pair.row)
 
-    def _leave_out(self, row: int, reason: str, result: TokenizedPairs, problems: list[tuple[int, str]]) -> None:
+    def _leave_out(
+        self, row: int, reason: str, result: TokenizedPairs[Example], problems: list[tuple[int, str]]
+    ) -> None:
         if self.policy == "raise":
             remedy = "raise the limit, or choose the length policy drop or truncate"
             problems.append((row, f"{reason} ({remedy})"))
         else:
             result.drop("over the length limit", row)
 
-    def _excess(self, pair: TokenizedPair) -> str | None:
+    def _excess(self, pair: Example) -> str | None:
         prompt = len(pair.prompt_ids)
         if self.max_prompt_length is not None and prompt > self.max_prompt_length:
             return f"has a prompt of {prompt} tokens, over max_prompt_length {self.max_prompt_length}"
@@ -253,19 +243,14 @@ class _Limits:
             return f"has {pair.longest} tokens with its longer reply, over max_length {self.max_length}"
         return None
 
-    def _shorten(self, pair: TokenizedPair) -> TokenizedPair:
+    def _shorten(self, pair: Example) -> Example:
         limit = self.max_prompt_length or self.max_length // 2
         prompt = pair.prompt_ids
         if len(prompt) > limit and (self.max_prompt_length is not None or pair.longest > self.max_length):
             # The end of the prompt opens the assistant's turn, so the beginning goes; a BOS stays in front.
             head = prompt[:1] if self.bos_id is not None and prompt[0] == self.bos_id and limit > 1 else []
             prompt = head + prompt[len(prompt) - (limit - len(head)) :]
-        room = self.max_length - len(prompt)
-        return TokenizedPair(prompt, _cut(pair.chosen_ids, room), _cut(pair.rejected_ids, room), pair.pair, pair.row)
-
-
-def _cut(ids: list[int], room: int) -> list[int]:
-    return ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
+        return pair.cut(prompt, self.max_length - len(prompt))
 
 
 def raise_for_rows(problems: Sequence[tuple[int, str]]) -> None:

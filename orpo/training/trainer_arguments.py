@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
 from orpo.command.ranks import process_count
+from orpo.training.examples import Example
 from orpo.training.kept_log import LoggingTrainer
 from orpo.training.settings import TrainSettings
-from orpo.training.tokenization import TokenizedPair
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,8 +40,8 @@ class TrainerParts:
 
     model: "PeftModel"
     tokenizer: PreTrainedTokenizerBase
-    train: Sequence[TokenizedPair]
-    evaluation: Sequence[TokenizedPair]
+    train: Sequence[Example]
+    evaluation: Sequence[Example]
     settings: TrainSettings
     folder: Path
     watchers: Sequence[TrainerCallback]

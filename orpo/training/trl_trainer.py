@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import Trainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
+from orpo.training.examples import Example, TokenizedPair
 from orpo.training.kept_log import LoggingTrainer, Side
 from orpo.training.losses import log_odds_ratio
-from orpo.training.tokenization import TokenizedPair
 from orpo.training.trainer_arguments import TrainerParts, finish_trainer, trainer_arguments
 
 _IGNORED = -100
@@ -94,8 +94,8 @@ def build_trainer(parts: TrainerParts) -> Trainer:
     return finish_trainer(trainer)
 
 
-def _as_dataset(pairs: Sequence[TokenizedPair]) -> Dataset:
-    return Dataset.from_list([_as_feature(pair) for pair in pairs])
+def _as_dataset(pairs: Sequence[Example]) -> Dataset:
+    return Dataset.from_list([_as_feature(pair) for pair in pairs if isinstance(pair, TokenizedPair)])
 
 
 def _as_feature(pair: TokenizedPair) -> dict[str, list[int]]:

@@ -25,7 +25,8 @@ class Pair:
 
 def settings_from(**values: Any) -> TrainSettings:
     """Return training settings from flat keys, as a command line or a recipe gives them."""
-    return build_settings(TrainSettings, values)
+    data = values.get("data")
+    return build_settings(TrainSettings, {**values, **({"data": [data]} if isinstance(data, str) else {})})
 
 
 def groups_of(pairs: Sequence[Pair]) -> list[ReplyGroup]:

@@ -14,20 +14,20 @@ from orpo.training.data import (
     held_out_conversations,
     prepare_data,
     prompt_key,
-    read_checked_pairs,
+    read_data_sets,
     split_by_prompt,
 )
-from orpo.training.tokenization import TokenizedPair
+from orpo.training.examples import TokenizedPair
 from tests.training.small_models import settings_from
 
 
 def test_no_prompt_is_on_both_sides_and_none_is_lost(tokenizer: Any, pairs_file: Path) -> None:
     settings = settings_from(data=str(pairs_file), eval_share=0.3)
-    data = prepare_data(read_checked_pairs(settings), tokenizer, settings)
+    data = prepare_data(read_data_sets(settings), tokenizer, settings)
     keys = [{prompt_key(one.pair.prompt) for one in side} for side in (data.train, data.evaluation)]
     assert keys[0] and keys[1] and not keys[0] & keys[1]
     assert len(data.train) + len(data.evaluation) == 18
-    again = prepare_data(read_checked_pairs(settings), tokenizer, settings)
+    again = prepare_data(read_data_sets(settings), tokenizer, settings)
     assert [pair.row for pair in again.evaluation] == [pair.row for pair in data.evaluation]
 
 
@@ -55,7 +55,7 @@ def test_wrong_rows_are_told_before_a_model_is_named(tmp_path: Path, pair: Calla
     rows = [pair("Hi", "Yes 🎉", "Yes"), pair("Hi", "same", "same"), pair("Hi", "", "Yes")]
     file.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(InputError, match=r"the same in line 2 .*empty in line 3"):
-        read_checked_pairs(settings_from(data=str(file), model="no/such-model"))
+        read_data_sets(settings_from(data=str(file), model="no/such-model"))
 
 
 def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,8 +64,9 @@ def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.Captur
     file.write_text("".join(json.dumps(row) + "\n" for row in (*rows, {**rows[0], "bad": None})), encoding="utf-8")
     names = {"prompt_column": "ask", "chosen_column": "good", "rejected_column": "bad", "system_column": "who"}
     with pytest.raises(InputError, match="bad is null in line 3"):
-        read_checked_pairs(settings_from(data=str(file), **names))
-    found = read_checked_pairs(settings_from(data=str(file), bad_rows="drop", **names))
+        read_data_sets(settings_from(data=str(file), **names))
+    (data_set,) = read_data_sets(settings_from(data=str(file), bad_rows="drop", **names))
+    found = data_set.rows
     assert [pair.row for pair in found] == [1, 2]
     assert found[0].prompt == [{"role": "system", "content": "Pirate."}, {"role": "user", "content": "Hi"}]
     told = capsys.readouterr().err
@@ -74,7 +75,7 @@ def test_columns_and_bad_rows_are_settings(tmp_path: Path, capsys: pytest.Captur
 
 def test_without_data_the_command_that_makes_some_is_named() -> None:
     with pytest.raises(InputError, match=r"uv run orpo/generate\.py"):
-        read_checked_pairs(settings_from())
+        read_data_sets(settings_from())
 
 
 def test_prompts_to_answer_are_never_among_the_pairs(tmp_path: Path, pair: Callable[..., PreferencePair]) -> None:
@@ -94,3 +95,29 @@ def test_embedded_prompts_are_the_held_out_ones() -> None:
     found = held_out_conversations(settings_from(eval_prompt_count=10), [])
     assert len(found) == 10 and {talk[-1]["content"] for talk in found} <= held_out
     assert held_out_conversations(settings_from(eval_prompt_count=0), []) == []
+
+
+def test_labels_and_methods_that_do_not_go_together_are_one_line(tmp_path: Path, pairs_file: Path) -> None:
+    labels, texts = tmp_path / "labels.jsonl", tmp_path / "texts.jsonl"
+    labels.write_text('{"prompt": "Hi", "completion": "Hello", "label": true}\n', encoding="utf-8")
+    texts.write_text('{"prompt": "Hi", "completion": "Hello"}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds single replies with labels, which `method` dpo cannot learn from"):
+        read_data_sets(settings_from(data=str(labels), method="dpo"))
+    with pytest.raises(InputError, match=r"has no column 'chosen' and no column 'rejected'.*or, for kto, labels"):
+        read_data_sets(settings_from(data=str(texts), method="kto"))
+    with pytest.raises(InputError, match=r"labels\.jsonl: holds single replies with labels, and .*pairs\.jsonl holds"):
+        read_data_sets(settings_from(data=[str(labels), str(pairs_file)], method="kto"))
+    (found,) = read_data_sets(settings_from(data=str(labels), method="kto"))
+    assert len(found.rows) == 1 and found.rows[0].prompt == user_message("Hi")
+
+
+def test_labelled_replies_become_the_same_ids_as_those_of_a_pair(tokenizer: Any, pair: Any) -> None:
+    from orpo.records.labelled import LabelledReply
+    from orpo.training.tokenization import tokenize_pairs, tokenize_rows
+
+    made = pair("Hi there", "Hello 🎉", "Hello")
+    (both,) = tokenize_pairs([made], tokenizer, 64).pairs
+    replies = [LabelledReply(made.prompt, reply, True) for reply in (made.chosen, made.rejected)]
+    found = tokenize_rows(replies, tokenizer, 64, None, "drop", "raise").pairs
+    assert [one.prompt_ids for one in found] == [both.prompt_ids] * 2
+    assert tuple(one.replies[0] for one in found) == both.replies

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from orpo.records.labelled import LabelledReply
+from orpo.training.examples import TokenizedReply
 from orpo.training.fast import trainer as fast_trainer
 from orpo.training.methods import METHODS
+from orpo.training.objective import label_weights
 from orpo.training.trainer_arguments import TrainerParts
 from tests.small_models import make_shape, make_word_tokenizer, with_lora
 from tests.training.small_models import (
@@ -26,7 +29,7 @@ from tests.training.small_models import (
 PAIRS = make_pairs(LENGTHS)
 
 
-def fast_loss(model: Any, folder: Path, pairs: Sequence[Pair] = PAIRS, **changes: Any) -> float:
+def fast_loss(model: Any, folder: Path, pairs: Sequence[Any] = PAIRS, **changes: Any) -> float:
     """Do a step of the fast trainer without an update; return its loss, leave its gradients."""
     values = {"device": "cpu", "dtype": "float32", "batch_size": len(pairs), "learning_rate": 1e-3, **changes}
     parts: Any = (model, make_word_tokenizer(), pairs, [], settings_from(**values), folder, [], 1e-3)
@@ -188,6 +191,107 @@ def test_kto_is_trls(tmp_path: Path) -> None:
     expected = trl_loss(trainer, twin)
     assert expected != pytest.approx(0.5, abs=1e-3), "the reference must differ"
     assert fast_loss(model, tmp_path, method="kto", beta=0.3, **weights) == pytest.approx(expected, rel=1e-5)
+    assert largest_relative_difference(gradients(model), gradients(twin)) <= 1e-4
+
+
+def labelled(labels: Sequence[bool]) -> list[TokenizedReply]:
+    """Return the replies of the pairs, alternately the chosen and the rejected one, with these labels."""
+    return [
+        TokenizedReply(pair.prompt_ids, reply, LabelledReply([], [], label), row)
+        for row, (pair, label) in enumerate(zip(PAIRS, labels, strict=True), start=1)
+        for reply in [pair.rejected_ids if row % 2 else pair.chosen_ids]
+    ]
+
+
+@pytest.mark.parametrize("labels", [(True, False, True, True, False), (False,) * 5, (True, False, False, False, False)])
+def test_kto_on_single_replies_is_trls(labels: tuple[bool, ...], tmp_path: Path) -> None:
+    """TRL's KTOTrainer on the same rows; its mismatched replies are the row's before, as ours are."""
+    from trl.trainer.kto_config import KTOConfig
+    from trl.trainer.kto_trainer import KTOTrainer
+
+    class IdsTrainer(KTOTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    replies = labelled(labels)
+    rows = [
+        {
+            "prompt_ids": one.prompt_ids,
+            "completion_ids": one.reply_ids,
+            "KL_completion_ids": other.reply_ids,
+            "label": one.label,
+        }
+        for one, other in zip(replies, [replies[-1], *replies[:-1]], strict=True)
+    ]
+    twin, model = fresh_and_moved()
+    desirable, undesirable = label_weights(settings_from(method="kto").objective, labels)
+    trainer = IdsTrainer(
+        model=twin,
+        args=KTOConfig(
+            **trl_arguments(tmp_path),
+            beta=0.3,
+            desirable_weight=desirable,
+            undesirable_weight=undesirable,
+            disable_dropout=False,
+            train_sampling_strategy="sequential",
+        ),
+        train_dataset=dataset(rows),
+        processing_class=make_word_tokenizer(),
+    )
+    take_weights(twin, model)
+    expected = trl_loss(trainer, twin)
+    ours: dict[str, Any] = {"method": "kto", "beta": 0.3}
+    assert fast_loss(model, tmp_path, replies, **ours) == pytest.approx(expected, rel=1e-5)
+    assert largest_relative_difference(gradients(model), gradients(twin)) <= 1e-4
+    cut = copy_of(model)
+    assert fast_loss(cut, tmp_path, replies, token_budget=1, **ours) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "expected"),
+    [
+        (10, 10, (1.0, 1.0)),
+        (12, 10, (1.0, 1.0)),  # 1.2 lies between 1 and 4/3
+        (30, 10, (1.0, 3.0)),
+        (10, 25, (2.5, 1.0)),
+        (5, 0, (1.0, 1.0)),
+    ],
+)
+def test_ktos_weights_follow_the_numbers_of_both_kinds(good: int, bad: int, expected: tuple[float, float]) -> None:
+    """The paper's 1 <= (weight * number of good) / (weight * number of bad) <= 4/3, unless weights are given."""
+    labels = [True] * good + [False] * bad
+    assert label_weights(settings_from(method="kto").objective, labels) == expected
+    given = label_weights(settings_from(method="kto", desirable_weight=0.5).objective, labels)
+    assert given == (0.5, expected[1])
+
+
+def test_sft_is_trls(tmp_path: Path) -> None:
+    """TRL's SFTTrainer with the loss over the reply alone."""
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class IdsTrainer(SFTTrainer):
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    model = with_lora(make_shape("llama_untied"))
+    twin = copy_of(model)
+    rows = [
+        {
+            "input_ids": [*pair.prompt_ids, *pair.chosen_ids],
+            "labels": [*([-100] * len(pair.prompt_ids)), *pair.chosen_ids],
+            "completion_mask": [*([0] * len(pair.prompt_ids)), *([1] * len(pair.chosen_ids))],
+        }
+        for pair in PAIRS
+    ]
+    trainer = IdsTrainer(
+        model=twin,
+        args=SFTConfig(**trl_arguments(tmp_path), completion_only_loss=True, remove_unused_columns=False),
+        train_dataset=dataset(rows),
+        processing_class=make_word_tokenizer(),
+    )
+    expected = trl_loss(trainer, twin)
+    assert fast_loss(model, tmp_path, method="sft") == pytest.approx(expected, rel=1e-5)
     assert largest_relative_difference(gradients(model), gradients(twin)) <= 1e-4
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from orpo.records.pairs import PreferencePair
+from orpo.training.examples import TokenizedPair
 from orpo.training.losses import log_odds
-from orpo.training.tokenization import TokenizedPair, tokenize_pairs
+from orpo.training.tokenization import tokenize_pairs
 from orpo.training.trainer_arguments import TrainerParts
 from tests.training.small_models import settings_from
 

@@ -21,6 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from orpo.training.examples import Example, TokenizedReply
 from orpo.training.fast.folded_lora import fp32_products
 from orpo.training.fast.packing import (
     Layout,
@@ -33,12 +34,11 @@ from orpo.training.fast.packing import (
     spread_evenly,
 )
 from orpo.training.objective import Objective, RowTerms, StepTotals
-from orpo.training.tokenization import TokenizedPair
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-Rows = list[list[TokenizedPair]]
+Rows = list[list[Example]]
 
 
 @dataclass
@@ -60,7 +60,7 @@ class TrainingStep:
     autocast: Callable[[], AbstractContextManager[object]]
     _references: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False)
 
-    def plan(self, pairs: Sequence[TokenizedPair], model: nn.Module) -> tuple[Rows, StepTotals]:
+    def plan(self, pairs: Sequence[Example], model: nn.Module) -> tuple[Rows, StepTotals]:
         """Cut a step into rows, equally many in every process, and count the step over all processes.
 
         A process with too few pairs gets empty rows.
@@ -79,7 +79,7 @@ class TrainingStep:
         kl = self._kl(model, pairs) if self.objective.method == "kto" else 0.0
         return cut, StepTotals(counts[0], counts[1], kl)
 
-    def row_terms(self, model: nn.Module, pairs: Sequence[TokenizedPair], totals: StepTotals) -> RowTerms:
+    def row_terms(self, model: nn.Module, pairs: Sequence[Example], totals: StepTotals) -> RowTerms:
         """Compute one row's share of the loss."""
         groups = [self.objective.group_of(pair) for pair in pairs]
         packed = self._pack(groups)
@@ -88,8 +88,10 @@ class TrainingStep:
         sums = packed.sum_by_reply(log_probs).view(len(pairs), -1)  # (pairs, replies) log pi(y|x)
         tokens = packed.reply_tokens.view(len(pairs), -1)
         nll = -(log_probs * packed.in_nll).sum() / totals.nll_tokens
-        reference = self._reference(model, pairs, packed) if self.objective.needs_reference else None
-        return self.objective.terms(sums, tokens, nll, totals, reference)
+        reference = self._reference(model, groups, packed) if self.objective.needs_reference else None
+        labelled = [pair.label for pair in pairs if isinstance(pair, TokenizedReply)]
+        labels = torch.tensor(labelled, device=sums.device) if labelled else None
+        return self.objective.terms(sums, tokens, nll, totals, reference, labels)
 
     def on_fast_products(self) -> AbstractContextManager[None]:
         """Return the context of passes through the model, forward and backward."""
@@ -99,11 +101,11 @@ class TrainingStep:
         packed = pack_replies(groups, layout=self.layout, nll_on_prompt=self.objective.nll_on_prompt)
         return packed.to(self.accelerator.device)
 
-    def _reference(self, model: nn.Module, pairs: Sequence[TokenizedPair], packed: PackedReplies) -> Tensor:
+    def _reference(self, model: nn.Module, groups: Sequence[ReplyGroup], packed: PackedReplies) -> Tensor:
         """Return log pi_ref(y|x), (pairs, replies), of the model without its adapter, computed once for each pair."""
-        keys = [(id(pair.prompt_ids), id(pair.chosen_ids)) for pair in pairs]  # the data set keeps them alive
+        keys = [(id(group.prompt_ids), id(group.replies[0])) for group in groups]  # the data set keeps them alive
         if any(key not in self._references for key in keys):
-            sums = self._base_sums(model, packed).view(len(pairs), -1)
+            sums = self._base_sums(model, packed).view(len(groups), -1)
             if self.accelerator.num_processes > 1:  # all processes must do equally many passes: nothing is kept
                 return sums
             self._references.update(zip(keys, sums, strict=True))
@@ -115,11 +117,11 @@ class TrainingStep:
         with torch.no_grad(), self.autocast(), tuned.disable_adapter(), self.on_fast_products():
             return packed.sum_by_reply(cast(Tensor, tuned(packed=packed)).float())
 
-    def _kl(self, model: nn.Module, pairs: Sequence[TokenizedPair]) -> float:
+    def _kl(self, model: nn.Module, pairs: Sequence[Example]) -> float:
         """Return KTO's reference point: the mean ratio of replies to the prompts that follow theirs in the step."""
         others = [*pairs[-1:], *pairs[:-1]]
         groups = [
-            ReplyGroup(pair.prompt_ids, (other.chosen_ids, other.rejected_ids))
+            ReplyGroup(pair.prompt_ids, self.objective.group_of(other).replies)
             for pair, other in zip(pairs, others, strict=True)
         ]
         sums = torch.zeros(2, dtype=torch.float64)

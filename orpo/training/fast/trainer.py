@@ -18,6 +18,7 @@ from transformers import Trainer, TrainingArguments
 from orpo.chat_model.options import multiplies_bfloat16
 from orpo.command.errors import SettingsError
 from orpo.command.ranks import is_model_sharded
+from orpo.training.examples import Example, TokenizedReply
 from orpo.training.fast.folded_lora import fold
 from orpo.training.fast.memory import MemoryEstimate, estimate_memory, largest_token_budget
 from orpo.training.fast.packed_forward import best_layout, compute_head_in
@@ -26,7 +27,6 @@ from orpo.training.fast.step import TrainingStep
 from orpo.training.kept_log import LoggingTrainer, Side
 from orpo.training.objective import Objective, RowTerms, StepTotals
 from orpo.training.settings import TrainSettings
-from orpo.training.tokenization import TokenizedPair
 from orpo.training.trainer_arguments import TrainerParts, compute_dtype, finish_trainer, trainer_arguments
 
 DEFAULT_TOKEN_BUDGET: Final = {"cpu": 2048, "mps": 4096, "cuda": 16384}
@@ -47,7 +47,7 @@ class FastTrainer(LoggingTrainer):
         model.train()
         if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimisers
             self.optimizer.train()  # type: ignore[union-attr]
-        pairs = cast(list[TokenizedPair], inputs["pairs"])
+        pairs = cast(list[Example], inputs["pairs"])
         rows, totals = self.step.plan(pairs, model)
         step_loss = torch.zeros((), device=self.args.device)
         for number, row in enumerate(rows):
@@ -63,8 +63,9 @@ class FastTrainer(LoggingTrainer):
                 self._note("train", terms, len(row), totals)
         # Shares of one loss, so their sum is the step's: the weight adds up to 1 over the processes.
         self.kept_log.add("train", {"loss": float(step_loss)}, 1 / self.accelerator.num_processes)
+        groups = [self.step.objective.group_of(pair) for pair in pairs]
         self.state.num_input_tokens_seen += sum(
-            2 * len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs
+            len(group.prompt_ids) + len(reply) for group in groups for reply in group.replies
         )
         return cast(Tensor, step_loss * self.accelerator.num_processes)
 
@@ -76,7 +77,7 @@ class FastTrainer(LoggingTrainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
         """Compute the loss of an evaluation batch."""
-        pairs = cast(list[TokenizedPair], inputs["pairs"])
+        pairs = cast(list[Example], inputs["pairs"])
         loss = torch.zeros((), device=self.args.device)
         with torch.no_grad():
             rows, totals = self.step.plan(pairs, model)  # equally many in every process, as in training
@@ -92,12 +93,13 @@ class FastTrainer(LoggingTrainer):
         return 0
 
     def _note(self, side: Side, terms: RowTerms, pairs: int, totals: StepTotals) -> None:
-        self.kept_log.add(side, {name: float(values.sum()) for name, values in terms.of_pairs.items()}, pairs)
+        for name, values in terms.of_pairs.items():
+            self.kept_log.add(side, {name: float(values.sum())}, len(values))
         share = pairs / totals.pairs
         self.kept_log.add(side, {"nll_loss": float(terms.nll)}, share)
 
 
-def collate_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, object]:
+def collate_pairs(pairs: Sequence[Example]) -> dict[str, object]:
     """Return a batch as Trainer wants it: a mapping with a tensor in it, by which it counts the batch."""
     return {"rows": torch.tensor([pair.row for pair in pairs]), "pairs": list(pairs)}
 
@@ -120,7 +122,7 @@ def choose_token_budget(model: PeftModel, layout: Layout, settings: TrainSetting
     )
 
 
-def estimate_step(model: PeftModel, pairs: Sequence[TokenizedPair], settings: TrainSettings) -> MemoryEstimate:
+def estimate_step(model: PeftModel, pairs: Sequence[Example], settings: TrainSettings) -> MemoryEstimate:
     """Return what the largest step of a run will take, for a PEFT model that is on its device."""
     layout = prepare_model(model, settings)
     budget = choose_token_budget(model, layout, settings)
@@ -150,7 +152,7 @@ def build_trainer(parts: TrainerParts) -> Trainer:
         callbacks=list(parts.watchers),
     )
     trainer.step = TrainingStep(
-        Objective(settings.objective),
+        Objective(settings.objective, [one.label for one in parts.train if isinstance(one, TokenizedReply)]),
         layout,
         choose_token_budget(model, layout, settings),
         trainer.accelerator,

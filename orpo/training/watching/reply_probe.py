@@ -16,8 +16,8 @@ from orpo.records.replies import Reply, Sampling
 from orpo.scoring import ScoreReport, get_scorer, mean_scores
 from orpo.scoring.measures import measure_replies
 from orpo.scoring.replies import score_replies
+from orpo.training.examples import TokenizedPair
 from orpo.training.settings import TrainSettings
-from orpo.training.tokenization import TokenizedPair
 from orpo.training.watching import Arguments, Control, State
 from orpo.training.watching.reward import ReferenceModel, rewards
 from orpo.training.watching.tensorboard import Board
