@@ -224,6 +224,7 @@ def test_kto_on_single_replies_is_trls(labels: tuple[bool, ...], tmp_path: Path)
         for one, other in zip(replies, [replies[-1], *replies[:-1]], strict=True)
     ]
     twin, model = fresh_and_moved()
+    cut = copy_of(model)
     desirable, undesirable = label_weights(settings_from(method="kto").objective, labels)
     trainer = IdsTrainer(
         model=twin,
@@ -243,7 +244,6 @@ def test_kto_on_single_replies_is_trls(labels: tuple[bool, ...], tmp_path: Path)
     ours: dict[str, Any] = {"method": "kto", "beta": 0.3}
     assert fast_loss(model, tmp_path, replies, **ours) == pytest.approx(expected, rel=1e-5)
     assert largest_relative_difference(gradients(model), gradients(twin)) <= 1e-4
-    cut = copy_of(model)
     assert fast_loss(cut, tmp_path, replies, token_budget=1, **ours) == pytest.approx(expected, rel=1e-5)
 
 
