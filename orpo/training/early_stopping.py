@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from transformers import EarlyStoppingCallback, TrainerState
 
@@ -51,7 +52,8 @@ def early_stopping(settings: TrainSettings) -> list[EarlyStoppingCallback]:
 
 def is_stopped(state: TrainerState) -> bool:
     """Tell whether a checkpoint is that of the step at which early stopping ended its run."""
-    kept = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+    saved = cast(Mapping[str, object], state.stateful_callbacks or {})  # a mapping once it was read from a file
+    kept = saved.get(EarlyStoppingCallback.__name__)
     if not isinstance(kept, Mapping):
         return False
     counted = kept["attributes"]["early_stopping_patience_counter"]
