@@ -34,8 +34,8 @@ from benchmarks.score_on_written_sets import (
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, read_keywords, read_rows, read_tweets
 from orpo.command.display import print_table
 from orpo.scoring import find_emojis, get_scorer, normalise_emoji, strip_emojis
-from orpo.scoring.fitting import Place, emotion_fit, relevance
 from orpo.scoring.meaning import MeaningModel, TextMeaning, meaning_model
+from orpo.scoring.relevance import Place, emotion_fit, relevance
 
 OWN_REPLIES = Path(__file__).with_name("well_written_replies.tsv")
 WELL_SCORED = 0.6

@@ -3,8 +3,8 @@
     uv run --group builds python -m builds.relevance_model.mixing
 
 Two fits over the same features: which of all emojis was picked (for suggestions), and whether an emoji in place is told
-from others of equal frequency (for the score). It prints the weights, which stand as constants in
-`orpo/scoring/fitting.py`, `meaning.py` and `picking.py`, and how well they do on the half that they were not fitted on.
+from others of equal frequency (for the score). It prints the weights, which stand as constants in `relevance.py`,
+`meaning.py` and `picking.py` of `orpo/scoring`, and how well they do on the half that they were not fitted on.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from builds.relevance_model.sources import read_written_replies
 from orpo.scoring import find_emojis
-from orpo.scoring.fitting import SMILEYS
 from orpo.scoring.meaning import KEYWORD_WEIGHT, MOST_KEYWORDS, SENSE_WEIGHT, Sense, meaning_model
+from orpo.scoring.relevance import SMILEYS
 from orpo.scoring.surroundings import Reply
 
 FEATURES = ("sense, best", "keywords, best", "sense, reply", "keywords, reply", "sense, prompt", "keywords, prompt")

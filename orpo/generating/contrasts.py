@@ -9,9 +9,9 @@ from typing import Final
 from orpo.records.pairs import PairKind
 from orpo.scoring import find_emojis, normalise_emoji, strip_emojis
 from orpo.scoring.emoji_table import emoji_table
-from orpo.scoring.fitting import Place, relevance
 from orpo.scoring.meaning import meaning_model
 from orpo.scoring.profiles import PROFILES
+from orpo.scoring.relevance import Place, relevance
 
 FRIENDLY: Final = ("😊", "🎉", "💪", "🌟", "🤗", "😄", "🙌", "✨", "🌈", "😅", "👍", "🥳", "❤️", "🌞")
 """What chat models put behind any message, so what a model must unlearn to put into grave ones."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from orpo.scoring.contexts import QUIET, Context
 from orpo.scoring.emoji_table import KEYCAP, SKIN_TONES, VS16, ZWJ, emoji_name, emoji_table
-from orpo.scoring.fitting import Place, emotion_fit, relevance
 from orpo.scoring.meaning import meaning_model
 from orpo.scoring.profiles import Profile
+from orpo.scoring.relevance import Place, emotion_fit, relevance
 from orpo.scoring.surroundings import PLACE_VALUES, Occurrence, Reply
 from orpo.scoring.wishes import Wish
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from orpo.scoring.contexts import QUIET, Context, find_context
 from orpo.scoring.emoji_table import emoji_name, emoji_table, normalise_emoji
-from orpo.scoring.fitting import SMILEYS, USUAL_ENOUGH, emotion_fit, mood
 from orpo.scoring.meaning import MeaningModel, meaning_model
 from orpo.scoring.profiles import PROFILES
+from orpo.scoring.relevance import SMILEYS, USUAL_ENOUGH, emotion_fit, mood
 from orpo.scoring.sentence_ends import sentence_ends
 from orpo.scoring.suggesting import Suggestion
 from orpo.scoring.surroundings import WORD, Reply

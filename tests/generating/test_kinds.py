@@ -21,7 +21,7 @@ from orpo.records.prompts import OUT_OF_PLACE, Prompt, embedded_prompts
 from orpo.records.replies import Reply
 from orpo.records.shipped import ASKS, FORBIDS, WISHES
 from orpo.scoring import contains_emoji, count_emojis, find_emojis, get_scorer, normalise_emoji, strip_emojis
-from orpo.scoring.fitting import Place, relevance
+from orpo.scoring.relevance import Place, relevance
 
 SCORER = get_scorer("tasteful")
 MESSAGE = "I finally adopted a puppy from the shelter!"

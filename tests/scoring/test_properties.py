@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orpo.scoring import SCORERS, contains_emoji, count_emojis, find_emojis, get_scorer, strip_emojis
 from orpo.scoring.finding import _candidates
-from orpo.scoring.fitting import SMILEYS, Place, relevance, standing
 from orpo.scoring.meaning import meaning_model
+from orpo.scoring.relevance import SMILEYS, Place, relevance, standing
 from orpo.scoring.surroundings import Reply
 
 # Pieces that emojis are made of, so that broken and half-built ones come up often.
