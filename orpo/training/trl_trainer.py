@@ -7,6 +7,7 @@ model's forward pass and the names of what is logged are TRL's.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 from datasets import Dataset
 from torch import Tensor, nn
@@ -95,7 +96,8 @@ def build_trainer(parts: TrainerParts) -> Trainer:
 
 
 def _as_dataset(pairs: Sequence[Example]) -> Dataset:
-    return Dataset.from_list([_as_feature(pair) for pair in pairs if isinstance(pair, TokenizedPair)])
+    # Only KTO takes single replies, and the settings leave that to the other trainer.
+    return Dataset.from_list([_as_feature(cast(TokenizedPair, pair)) for pair in pairs])
 
 
 def _as_feature(pair: TokenizedPair) -> dict[str, list[int]]:

@@ -24,7 +24,7 @@ from tests.training.small_models import settings_from
 def test_no_prompt_is_on_both_sides_and_none_is_lost(tokenizer: Any, pairs_file: Path) -> None:
     settings = settings_from(data=str(pairs_file), eval_share=0.3)
     data = prepare_data(read_data_sets(settings), tokenizer, settings)
-    keys = [{prompt_key(one.pair.prompt) for one in side} for side in (data.train, data.evaluation)]
+    keys = [{prompt_key(one.source.prompt) for one in side} for side in (data.train, data.evaluation)]
     assert keys[0] and keys[1] and not keys[0] & keys[1]
     assert len(data.train) + len(data.evaluation) == 18
     again = prepare_data(read_data_sets(settings), tokenizer, settings)

@@ -75,12 +75,12 @@ def test_training_sees_each_set_by_its_weight_and_evaluation_every_row_once(
     ours, theirs = data.sets
     assert [(s.weight, s.rows) for s in data.sets] == [(2.0, 10), (0.5, 20)]
     assert ours.train + theirs.train + len(data.evaluation) == 30 and len(data.evaluation) == 6
-    seen = Counter(example.pair.prompt[0]["content"].split()[0] for example in data.train)
+    seen = Counter(example.source.prompt[0]["content"].split()[0] for example in data.train)
     assert seen == {"one": 2 * ours.train, "two": round(0.5 * theirs.train)} == {"one": ours.seen, "two": theirs.seen}
     assert len({id(example) for example in data.evaluation}) == 6
     assert str(ours) == f"{one}: 10 rows, {ours.train} to train on, weight 2: {ours.seen} seen in an epoch"
     again = prepared(tokenizer, f"{one}:2", f"{two}:0.5", eval_share=0.2)
-    assert [(e.pair.file, e.row) for e in again.train] == [(e.pair.file, e.row) for e in data.train]
+    assert [(e.source.file, e.row) for e in again.train] == [(e.source.file, e.row) for e in data.train]
 
 
 def test_errors_name_the_set_and_the_row(tokenizer: Any, tmp_path: Path, pair: Any) -> None:
