@@ -11,7 +11,7 @@ from orpo.records.json_text import kind_of_value
 from orpo.records.messages import Message, system_message, with_system
 from orpo.records.read_messages import LONGEST_MESSAGE, checked_text, read_messages, whole_text
 from orpo.records.read_rows import Rows
-from orpo.records.rows import RowProblem, raise_for_bad_rows
+from orpo.records.rows import BadRow, RowProblem, raise_for_bad_rows, tell_bad_rows
 
 _CHOSEN_NAMES: Final = ("chosen", "chosen_response", "response_chosen", "chosen_completion", "preferred", "accepted")
 _REJECTED_NAMES: Final = (
@@ -190,6 +190,14 @@ def meaningful_columns(rows: Rows, names: ColumnsFound) -> list[str]:
             if any(text not in known for text in _texts(value, words)):
                 found[name] = None
     return list(found)
+
+
+def tell_unread(rows: Rows, names: ColumnsFound, bad: Sequence[BadRow]) -> list[str]:
+    """Return warnings of the rows that were left out, and of the columns that are not read."""
+    warnings = [f"{rows.source}: left out {len(bad)} rows: {tell_bad_rows(bad, rows.source)}"] if bad else []
+    if unread := meaningful_columns(rows, names):
+        warnings.append(f"{rows.source}: not read: {listed(unread)}")
+    return warnings
 
 
 def listed(names: Sequence[object], most: int = 12) -> str:

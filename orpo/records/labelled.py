@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from orpo.command.errors import InputError
 from orpo.records.columns import (
     ColumnsFound,
     PairColumns,
     check_turns,
     find_labelled_columns,
-    listed,
-    meaningful_columns,
     read_prompt_cells,
+    tell_unread,
 )
 from orpo.records.messages import Message
 from orpo.records.read_messages import read_messages
 from orpo.records.read_rows import Rows
-from orpo.records.rows import BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
+from orpo.records.rows import BadRowsPolicy, Row, RowProblem, check_usable
 
 _GOOD: Final = frozenset({"true", "1", "1.0", "yes"})
 _BAD: Final = frozenset({"false", "0", "0.0", "no"})
@@ -54,14 +52,8 @@ def read_labelled(
     """
     names = find_labelled_columns(rows, columns, setting)
     found, bad = rows.read_each(lambda row: _read_one(row, names), limit)
-    if bad_rows == "raise":
-        raise_for_bad_rows(bad, rows.source, setting)
-    elif not found:
-        raise InputError(f"{rows.source}: no row can be used: {tell_bad_rows(bad, rows.source)}", setting=setting)
-    warnings = [f"{rows.source}: left out {len(bad)} rows: {tell_bad_rows(bad, rows.source)}"] if bad else []
-    if unread := meaningful_columns(rows, names):
-        warnings.append(f"{rows.source}: not read: {listed(unread)}")
-    return found, warnings
+    check_usable(found, bad, rows.source, bad_rows, setting)
+    return found, tell_unread(rows, names, bad)
 
 
 def _read_one(row: Row, names: ColumnsFound) -> LabelledReply:

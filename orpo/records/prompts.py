@@ -11,9 +11,8 @@ from orpo.records.columns import (
     ColumnsFound,
     check_turns,
     find_prompt_columns,
-    listed,
-    meaningful_columns,
     read_prompt_cells,
+    tell_unread,
 )
 from orpo.records.messages import last_message, user_message
 from orpo.records.read_messages import whole_text
@@ -129,10 +128,7 @@ def read_prompts(
         what = "all its prompts are marked as held out" if chosen.held_out else "holds no prompts"
         told = f" ({tell_bad_rows(bad, rows.source)})" if bad else ""
         raise InputError(f"{rows.source}: {what}{told}", setting=setting)
-    warnings = [f"{rows.source}: left out {len(bad)} rows: {tell_bad_rows(bad, rows.source)}"] if bad else []
-    if unread := meaningful_columns(rows, names):
-        warnings.append(f"{rows.source}: not read: {listed(unread)}")
-    return replace(chosen, left_out=bad, warnings=warnings)
+    return replace(chosen, left_out=bad, warnings=tell_unread(rows, names, bad))
 
 
 def _choose(prompts: Sequence[Prompt], limit: int | None, for_training: bool) -> ReadPrompts:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, SupportsFloat
 
-from orpo.command.errors import InputError
 from orpo.records.columns import (
     USUAL_COLUMNS,
     ColumnsFound,
@@ -25,7 +24,7 @@ from orpo.records.messages import Message, system_message, with_system
 from orpo.records.pairs import PAIR_KINDS, PreferencePair
 from orpo.records.read_messages import holds_dialogue, read_messages, whole_text
 from orpo.records.read_rows import Rows, read_rows
-from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, raise_for_bad_rows, tell_bad_rows
+from orpo.records.rows import BadRow, BadRowsPolicy, Row, RowProblem, check_usable, tell_bad_rows
 
 _TOLD_ROWS: Final = 200
 
@@ -85,10 +84,7 @@ def pairs_of_rows(
     """Return the pairs of rows that are read already; the arguments are those of `read_pairs`."""
     names = find_pair_columns(rows, columns, setting)
     pairs, bad = rows.read_each(lambda row: _read_pair(row, names), limit)
-    if bad_rows == "raise":
-        raise_for_bad_rows(bad, rows.source, setting)
-    elif not pairs:
-        raise InputError(f"{rows.source}: no row can be used: {tell_bad_rows(bad, rows.source)}", setting=setting)
+    check_usable(pairs, bad, rows.source, bad_rows, setting)
     warnings = [_tell_left_out(bad, rows)] if bad else []
     if unread := meaningful_columns(rows, names):
         warnings.append(

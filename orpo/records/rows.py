@@ -75,6 +75,16 @@ def raise_for_bad_rows(bad: Sequence[BadRow], source: str, setting: str) -> None
         raise InputError(f"{source}: {tell_bad_rows(bad, source)}", setting=setting)
 
 
+def check_usable(
+    found: Sequence[object], bad: Sequence[BadRow], source: str, policy: BadRowsPolicy, setting: str
+) -> None:
+    """Raise InputError for bad rows where they are to stop everything, and where leaving them out leaves nothing."""
+    if policy == "raise":
+        raise_for_bad_rows(bad, source, setting)
+    elif not found:
+        raise InputError(f"{source}: no row can be used: {tell_bad_rows(bad, source)}", setting=setting)
+
+
 def tell_bad_rows(bad: Sequence[BadRow], source: str = "", most: int = _SHOWN_ROWS) -> str:
     """Return `chosen is null in lines 4, 10 (fill or drop these rows); ...`, files named where there are several."""
     groups: dict[tuple[str, str], list[Place]] = {}

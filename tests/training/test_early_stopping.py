@@ -13,7 +13,7 @@ from orpo.command.output_folder import UNFINISHED_NAME
 from orpo.training.run import TrainingResult, train
 from orpo.training.settings import TrainSettings
 from tests.training.small_models import settings_from
-from tests.training.test_run import make_settings
+from tests.training.test_run import make_settings, save_pairs, twelve_pairs
 
 
 def stopping(model: Path, data: Path, out: Path, **changes: Any) -> TrainSettings:
@@ -38,9 +38,7 @@ def stopped(
 ) -> tuple[TrainingResult, Path]:
     """Return a run that stopped early, and its data."""
     folder = tmp_path_factory.mktemp("stopped")
-    data = folder / "pairs.jsonl"
-    rows = [pair(f"Question {number}?", f"Answer {number} 🎉", f"Answer {number}") for number in range(12)]
-    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
+    data = twelve_pairs(folder, pair)
     return train(stopping(tiny_model_folder, data, folder / "run")), data
 
 
@@ -102,7 +100,7 @@ def test_without_evaluation_pairs_it_is_refused(tiny_model_folder: Path, tmp_pat
         settings_from(early_stopping=3, save_steps=5)
     data = tmp_path / "one.jsonl"
     rows = [pair("The same?", f"Answer {number} 🎉", f"Answer {number}") for number in range(4)]
-    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
+    save_pairs(data, rows)
     with pytest.raises(
         InputError, match=r"early_stopping 2: needs evaluation pairs, and all pairs have the same prompt"
     ):

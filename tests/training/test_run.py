@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from orpo.command.errors import ModelError, SettingsError, TrainingError
 from orpo.command.output_folder import UNFINISHED_NAME
 from orpo.command.paths import newest_adapter
 from orpo.records.messages import user_message
+from orpo.records.pairs import PreferencePair
 from orpo.records.replies import Sampling
 from orpo.scoring import get_scorer
 from orpo.training.run import TrainingResult, train
@@ -40,15 +42,25 @@ def make_settings(model: Path, data: Path, out: Path, **changes: Any) -> TrainSe
     return settings_from(model=str(model), data=str(data), out=out, **{**defaults, **changes})
 
 
+def save_pairs(file: Path, rows: Sequence[PreferencePair]) -> None:
+    """Write pairs as a user has them."""
+    file.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
+
+
+def twelve_pairs(folder: Path, pair: Any) -> Path:
+    """Return a file of twelve pairs, each with a prompt of its own."""
+    data = folder / "pairs.jsonl"
+    save_pairs(data, [pair(f"Question {number}?", f"Answer {number} 🎉", f"Answer {number}") for number in range(12)])
+    return data
+
+
 @pytest.fixture(scope="module")
 def finished(
     tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory, pair: Any
 ) -> tuple[TrainingResult, Path]:
     """Return a finished run and its data file."""
     folder = tmp_path_factory.mktemp("run")
-    data = folder / "pairs.jsonl"
-    rows = [pair(f"Question {number}?", f"Answer {number} 🎉", f"Answer {number}") for number in range(12)]
-    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
+    data = twelve_pairs(folder, pair)
     return train(make_settings(tiny_model_folder, data, folder / "trained" / "run")), data
 
 
@@ -209,7 +221,7 @@ def test_pairs_longer_than_the_models_context_name_the_limit(
 
     data = tmp_path / "long.jsonl"
     rows = [pair(f"Question {number}?", "word 🎉 " * 150, "word") for number in range(3)]
-    data.write_text("".join(json.dumps(row.as_row()) + "\n" for row in rows), encoding="utf-8")
+    save_pairs(data, rows)
     with pytest.raises(InputError, match=r"row 1 has \d+ tokens, and the model's context holds 512"):
         train(make_settings(tiny_model_folder, data, tmp_path / "run", max_length=4096))
 
