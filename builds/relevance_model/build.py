@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builds.relevance_model.emoji_sense import describe, mix, read_emoji_vectors
-from builds.relevance_model.linear_models import RATED_AS, LinearModel, train_emotions
+from builds.relevance_model.linear_models import LinearModel, train_emotions
 from builds.relevance_model.sources import (
     EMOTIONS_RATED,
     Comment,
@@ -139,15 +139,9 @@ def _add_emotions(arrays: Arrays, model: LinearModel) -> None:
     arrays["emotion_bias"] = model.bias
     arrays["emotion_idf"] = model.idf[0]
     arrays["emotion_names"] = np.array(model.outputs)
-    arrays["emotion_to_rated"] = np.array(
-        [[RATED_AS.get(name, {}).get(rated, 0.0) for rated in EMOTIONS_RATED] for name in model.outputs[:-2]],
-        dtype=np.float32,
-    )
     outputs = len(model.outputs)
     arrays["emotion_mean"] = np.zeros(outputs, dtype=np.float32)
     arrays["emotion_deviation"] = np.ones(outputs, dtype=np.float32)
-    arrays["rated_mean"] = np.zeros(len(EMOTIONS_RATED), dtype=np.float32)
-    arrays["rated_deviation"] = np.ones(len(EMOTIONS_RATED), dtype=np.float32)
 
 
 def _add_emoji_emotions(arrays: Arrays, lexicon: dict[str, Any], data: Path) -> None:
@@ -188,10 +182,6 @@ def _calibrate_emotions(arrays: Arrays, background: list[TextMeaning]) -> None:
     logits = np.arctanh(np.clip([meaning.emotions for meaning in background], -0.999999, 0.999999)) * 1.5
     arrays["emotion_mean"][:-2] = logits.mean(axis=0)
     arrays["emotion_deviation"][:-2] = logits.std(axis=0)
-    squashed = np.tanh((logits - arrays["emotion_mean"][:-2]) / arrays["emotion_deviation"][:-2] / 1.5)
-    rated = squashed @ arrays["emotion_to_rated"]
-    arrays["rated_mean"] = rated.mean(axis=0).astype(np.float32)
-    arrays["rated_deviation"] = rated.std(axis=0).astype(np.float32)
 
 
 def _spread_ratings(arrays: Arrays, emojis: list[str], ratings: dict[str, list[float]], model: MeaningModel) -> None:

@@ -37,6 +37,9 @@ WORDS_SHARE = 0.3  # of the linear model's logits beside the networks'
 MESSAGES = 4000
 REPLY_SHARE = 1.0  # of the reply's odds beside the request's
 KEPT, AT = 0.97, 0.25  # this share of everyday exchanges stays below this probability, where a plain reply wins
+# Taken off the log odds after that. Of held-out prompts answered "Okay.", everyday ones free of restraint and others that
+# meet none: 0 leaves 188 of 198 and 2 of 62, 0.3 leaves 192 and 2, 0.5 leaves 193 and 4 (docs/experiments.md).
+GENTLER = 0.3
 SUSPECT = 2.0  # an "everyday" message that looks this grave was labelled in haste
 
 Arrays = dict[str, NDArray[Any]]
@@ -126,7 +129,7 @@ def build() -> Arrays:
     reply_model = train([(text, reply.label) for text, reply in zip(texts, replies, strict=True)] + answers + bland)
     arrays = {**_pack("request", request), **_pack("reply", reply_model)}
     scale = float(fusion.coef_[0, 0])
-    bias = float(np.log(AT / (1 - AT)) - scale * np.quantile(both[~labels], KEPT))
+    bias = float(np.log(AT / (1 - AT)) - scale * np.quantile(both[~labels], KEPT)) - GENTLER
     arrays["fusion"] = np.array([scale, scale * REPLY_SHARE, neutral, bias], dtype=np.float32)
     _check(arrays, request, [text for text, _ in written[:200]])
     return arrays

@@ -10,37 +10,6 @@ from sklearn.linear_model import SGDClassifier
 from builds.relevance_model.sources import NEGATIVE, POSITIVE, Comment
 from orpo.scoring.text_features import BUCKET_BITS, plain_text, word_buckets
 
-# How the 27 emotions of the comments read in the eight that emojis were rated by (Plutchik's, as EmoTag uses them).
-RATED_AS: dict[str, dict[str, float]] = {
-    "admiration": {"trust": 1, "joy": 0.6},
-    "amusement": {"joy": 1},
-    "anger": {"anger": 1},
-    "annoyance": {"anger": 0.7, "disgust": 0.3},
-    "approval": {"trust": 0.8, "joy": 0.2},
-    "caring": {"trust": 0.8, "joy": 0.3},
-    "confusion": {"surprise": 0.5},
-    "curiosity": {"anticipation": 0.6, "surprise": 0.3},
-    "desire": {"anticipation": 0.9, "joy": 0.3},
-    "disappointment": {"sadness": 0.8},
-    "disapproval": {"anger": 0.3, "disgust": 0.5},
-    "disgust": {"disgust": 1},
-    "embarrassment": {"fear": 0.3, "sadness": 0.3},
-    "excitement": {"joy": 0.8, "anticipation": 0.7},
-    "fear": {"fear": 1},
-    "gratitude": {"trust": 0.8, "joy": 0.7},
-    "grief": {"sadness": 1},
-    "joy": {"joy": 1},
-    "love": {"joy": 0.8, "trust": 0.7},
-    "nervousness": {"fear": 0.8, "anticipation": 0.3},
-    "optimism": {"anticipation": 0.8, "joy": 0.4, "trust": 0.3},
-    "pride": {"joy": 0.8, "trust": 0.3},
-    "realization": {"surprise": 0.5},
-    "relief": {"joy": 0.6},
-    "remorse": {"sadness": 0.8},
-    "sadness": {"sadness": 1},
-    "surprise": {"surprise": 1},
-}
-
 
 @dataclass(frozen=True)
 class LinearModel:

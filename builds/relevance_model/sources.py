@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from builds.examples.near_duplicates import content_words
+from orpo.records.near_duplicates import content_words
 from orpo.records.prompts import embedded_prompts
 from orpo.scoring import find_emojis, normalise_emoji, strip_emojis
 from orpo.scoring.emoji_table import emoji_table

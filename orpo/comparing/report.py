@@ -63,7 +63,7 @@ def run_report(settings: ReportSettings) -> Report:
             locate_model(settings.judge)
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
-    held_out = collect_held_out(settings.own, settings.measure, settings.count)
+    held_out = collect_held_out(settings.own, settings.measure, settings.count, unseen_by=settings.unseen_by)
     _warn_of_few(held_out)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     asking = Asking(settings.sampling, seeds, settings.scorer)

@@ -16,8 +16,9 @@ from orpo.comparing.approaches import BASE, TUNED, Approach
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
 from orpo.comparing.settings import BaseModelSettings, InferenceSettings, PromptSource
 from orpo.comparing.sides import HeldOut, choose_prompts, prose_texts
-from orpo.records.prompts import Prompt, read_prompts, standard_prompts
-from orpo.records.shipped import held_out_wishes, short_questions
+from orpo.records.near_duplicates import KnownMessages
+from orpo.records.prompts import Prompt, embedded_prompts, read_prompts, standard_prompts
+from orpo.records.shipped import WISHES, held_out_wishes, short_questions
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,32 @@ def _held_out(settings: InferenceSettings) -> HeldOut:
     return replace(others, prompts=prompts)
 
 
-def collect_held_out(source: PromptSource, parts: Sequence[str], count: int, *, system: str | None = None) -> HeldOut:
-    """Return what is to be asked: a file's or the standard prompts, `count` of them, and the other parts."""
+def collect_held_out(
+    source: PromptSource,
+    parts: Sequence[str],
+    count: int,
+    *,
+    system: str | None = None,
+    unseen_by: Sequence[str] = (),
+) -> HeldOut:
+    """Return what is to be asked: a file's, the unseen or the standard prompts, `count` of them, and the other parts."""
+    prompts: list[Prompt] = []
+    if "prompts" in parts:
+        prompts = choose_prompts(_unseen_prompts(unseen_by) if unseen_by else _read_prompts(source), count)
     return HeldOut(
-        prompts=choose_prompts(_read_prompts(source), count) if "prompts" in parts else [],
+        prompts=prompts,
         obedience=held_out_wishes() if "obedience" in parts else [],
         questions=short_questions() if "questions" in parts else [],
         prose=prose_texts() if "prose" in parts else [],
         system=system,
     )
+
+
+def _unseen_prompts(pairs: Sequence[str]) -> list[Prompt]:
+    """Return the shipped prompts that no pair's prompt says, nearly says, or holds; wishes stand in a part of their own."""
+    known = KnownMessages(prompt.text for prompt in read_prompts(pairs, setting="unseen_by").prompts)
+    shipped = [prompt for prompt in embedded_prompts() if prompt.category not in WISHES]
+    return [prompt for prompt in shipped if not (known.is_near(prompt.text) or known.is_held(prompt.text))]
 
 
 def _read_prompts(source: PromptSource) -> list[Prompt]:

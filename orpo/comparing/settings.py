@@ -113,6 +113,11 @@ class ReportSettings:
     best_of: int = setting(0, "add the best of this many replies of the prompted base, picked by the score; 0 for none")
     measure: list[str] = setting(list(PARTS), "what is measured", choices=PARTS)
     count: int = setting(0, "prompts to answer, from all over the set; 0 for all", at_least=0)
+    unseen_by: list[str] = setting(
+        [],
+        "preference pairs that the adapters were trained on: answers every shipped prompt that none of them is near "
+        "to, in place of the 200 standard ones; more prompts, narrower intervals",
+    )
     seeds: int = setting(1, "replies to each prompt, from the seeds --seed, --seed + 1 and so on", at_least=1)
     judge: str | None = setting(None, "a model that compares replies pairwise: a folder, a GGUF file or a Hub id")
     out: Path = setting(Path("report"), "folder to write report.html, report.json and run.json to", short="-o")
@@ -127,6 +132,8 @@ class ReportSettings:
     def __post_init__(self) -> None:
         require(self.best_of == 0 or self.best_of > 1, "--best-of", self.best_of, "must be 0 (none) or at least 2")
         require(bool(self.measure), "--measure", "", f"name what to measure: {', '.join(PARTS)}")
+        if self.unseen_by and self.own.prompts:
+            raise SettingsError("--unseen-by picks from the shipped prompts, so --prompts does not go with it")
         if self.best_of and self.sampling.temperature == 0:
             raise SettingsError("--best-of needs replies that differ; pass a --temperature above 0")
         if self.seeds > 1 and self.sampling.temperature == 0:

@@ -5,7 +5,7 @@ Near means that the two share at least six tenths of the content words that eith
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _FUNCTION_WORDS: Final = frozenset(
@@ -47,6 +47,13 @@ class KnownMessages:
     def is_near(self, message: str) -> bool:
         """Tell whether the message says nearly what a known one says."""
         words = content_words(message)
-        candidates = {number for word in words for number in self._with_word.get(word, ())}
-        known = (self._words[number] for number in candidates)
-        return any(len(words & other) >= _SHARE * len(words | other) for other in known)
+        return any(len(words & other) >= _SHARE * len(words | other) for other in self._sharing_words(words))
+
+    def is_held(self, message: str) -> bool:
+        """Tell whether a known message has all words of this one, as one with a wish added to it does."""
+        words = content_words(message)
+        return any(words <= other for other in self._sharing_words(words))
+
+    def _sharing_words(self, words: frozenset[str]) -> Iterator[frozenset[str]]:
+        numbers = {number for word in words for number in self._with_word.get(word, ())}
+        return (self._words[number] for number in numbers)
