@@ -18,7 +18,7 @@ from orpo.command.settings import build_settings, is_settings_class, parse_setti
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "orpo"
 COMMANDS = sorted(file for file in PACKAGE.glob("*.py") if file.stem != "__init__")
-RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+RECIPES = sorted(file for file in (REPOSITORY / "recipes").rglob("*.yaml") if file.parent.name != "accelerate")
 
 # A folder may import from folders with a lower number and from itself; the commands may import from every folder.
 LEVELS = {

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from orpo.records.near_duplicates import KnownMessages
 from orpo.records.messages import Message, last_message, system_message, user_message
+from orpo.records.near_duplicates import KnownMessages
 from orpo.records.prompts import HELD_OUT, OUT_OF_PLACE, PROMPTS_FILE, TRAIN, embedded_prompts
 from orpo.records.shipped import FORBIDS, held_out_wishes, short_questions
 from orpo.scoring import contains_emoji

@@ -37,8 +37,8 @@ WORDS_SHARE = 0.3  # of the linear model's logits beside the networks'
 MESSAGES = 4000
 REPLY_SHARE = 1.0  # of the reply's odds beside the request's
 KEPT, AT = 0.97, 0.25  # this share of everyday exchanges stays below this probability, where a plain reply wins
-# Taken off the log odds after that. Of held-out prompts answered "Okay.", everyday ones free of restraint and others that
-# meet none: 0 leaves 188 of 198 and 2 of 62, 0.3 leaves 192 and 2, 0.5 leaves 193 and 4 (docs/experiments.md).
+# Taken off the log odds after that. Of held-out prompts answered "Okay.", everyday ones free of restraint and others
+# that meet none: 0 leaves 188 of 198 and 2 of 62, 0.3 leaves 192 and 2, 0.5 leaves 193 and 4 (docs/experiments.md).
 GENTLER = 0.3
 SUSPECT = 2.0  # an "everyday" message that looks this grave was labelled in haste
 

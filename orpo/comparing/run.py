@@ -94,7 +94,7 @@ def collect_held_out(
     system: str | None = None,
     unseen_by: Sequence[str] = (),
 ) -> HeldOut:
-    """Return what is to be asked: a file's, the unseen or the standard prompts, `count` of them, and the other parts."""
+    """Return what is to be asked: `count` prompts, a file's, unseen or standard ones, and the other parts."""
     prompts: list[Prompt] = []
     if "prompts" in parts:
         prompts = choose_prompts(_unseen_prompts(unseen_by) if unseen_by else _read_prompts(source), count)
@@ -108,10 +108,16 @@ def collect_held_out(
 
 
 def _unseen_prompts(pairs: Sequence[str]) -> list[Prompt]:
-    """Return the shipped prompts that no pair's prompt says, nearly says, or holds; wishes stand in a part of their own."""
+    """Return the shipped prompts that no pair's prompt says, nearly says, or holds, but for wishes."""
     known = KnownMessages(prompt.text for prompt in read_prompts(pairs, setting="unseen_by").prompts)
     shipped = [prompt for prompt in embedded_prompts() if prompt.category not in WISHES]
-    return [prompt for prompt in shipped if not (known.is_near(prompt.text) or known.is_held(prompt.text))]
+    unseen = [prompt for prompt in shipped if not (known.is_near(prompt.text) or known.is_held(prompt.text))]
+    if not unseen:
+        raise InputError(
+            f"{', '.join(pairs)}: says every shipped prompt or nearly so; name prompts of your own with `prompts`",
+            setting="unseen_by",
+        )
+    return unseen
 
 
 def _read_prompts(source: PromptSource) -> list[Prompt]:

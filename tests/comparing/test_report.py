@@ -9,8 +9,10 @@ import pytest
 
 from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
 from orpo.comparing.report import approaches_of, example_turns
-from orpo.comparing.settings import ReportSettings
-from orpo.records.shipped import shipped_examples
+from orpo.comparing.run import collect_held_out
+from orpo.comparing.settings import PromptSource, ReportSettings
+from orpo.records.prompts import embedded_prompts
+from orpo.records.shipped import WISHES, shipped_examples
 from orpo.report import main
 from orpo.scoring import contains_emoji
 
@@ -53,6 +55,32 @@ def test_every_approach_answers_the_same_prompts(
     assert record["metrics"]["first"]["replies"] == 10 and record["device"] == "cpu"
     assert main([*flags, "--overwrite"]) == 0, "again, all from the cache"
     assert (trained / "README.md").read_text(encoding="utf-8").count("## Beside the base model") == 1
+
+
+def pairs_file(folder: Path, prompts: list[str]) -> Path:
+    rows = [{"prompt": prompt, "chosen": "Nice! 😊", "rejected": "Nice!"} for prompt in prompts]
+    file = folder / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_prompts_that_no_pair_says_are_answered_in_place_of_the_standard_ones(tmp_path: Path) -> None:
+    """Neither the same, nor a rewording, nor one with a wish added to it; wishes have a part of their own."""
+    said, reworded, wished, *others = [prompt for prompt in embedded_prompts() if prompt.category not in WISHES]
+    words = reworded.text.split()
+    file = pairs_file(
+        tmp_path,
+        [said.text, " ".join([*words[1:], words[0]]), f"{wished.text} And write three long paragraphs, please."],
+    )
+    asked = collect_held_out(PromptSource(), ["prompts"], 0, unseen_by=[str(file)]).prompts
+    assert {prompt.text for prompt in asked} <= {prompt.text for prompt in others}
+    assert len(asked) >= len(others) - 10
+
+
+def test_pairs_that_say_every_shipped_prompt_leave_nothing_to_ask(tmp_path: Path) -> None:
+    file = pairs_file(tmp_path, [prompt.text for prompt in embedded_prompts()])
+    with pytest.raises(InputError, match=r"pairs\.jsonl: says every shipped prompt or nearly so"):
+        collect_held_out(PromptSource(), ["prompts"], 0, unseen_by=[str(file)])
 
 
 def test_without_an_adapter_prompting_alone_is_compared(

@@ -4,8 +4,8 @@ import json
 from collections import Counter
 
 from builds.examples.build import PLAIN, choose_examples, held_out_messages, held_out_wordings
-from orpo.records.near_duplicates import KnownMessages
 from orpo.records.messages import last_message, system_message, user_message
+from orpo.records.near_duplicates import KnownMessages
 from orpo.records.prompts import OUT_OF_PLACE, PROMPTS_FILE, embedded_prompts, standard_prompts
 from orpo.records.shipped import held_out_wishes, shipped_examples, shipped_wishes, short_questions
 from orpo.scoring import contains_emoji
