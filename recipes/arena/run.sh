@@ -27,7 +27,9 @@ for seed in $seeds; do
         [ -e "$run/adapter_model.safetensors" ] && continue
         unfinished=()
         [ -e "$run" ] && unfinished=(--resume)
-        $python orpo/train.py --recipe "recipes/$method.yaml" --seed "$seed" --out "$run" "$@" ${unfinished[@]+"${unfinished[@]}"}
+        # No replies are sampled on the way: the report measures them.
+        $python orpo/train.py --recipe "recipes/$method.yaml" --seed "$seed" --out "$run" --eval-prompt-count 0 "$@" \
+            ${unfinished[@]+"${unfinished[@]}"}
     done
 done
 # shellcheck disable=SC2086  # several flags
