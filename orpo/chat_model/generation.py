@@ -87,6 +87,31 @@ def iterate_replies(
         yield row, as_reply(tokenizer, ids, end_ids)
 
 
+def sample_ids(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    seed: int,
+    batch_size: int = 64,
+    dtype: torch.dtype | None = None,
+) -> list[tuple[list[int], Reply]]:
+    """Answer prompts that are token ids already: the ids of each reply as they were sampled, and what they say.
+
+    A reply that the model ended holds its end token, nothing after it. The other arguments are those of
+    `iterate_replies`.
+    """
+    check_context(model, prompts, sampling.max_new_tokens)
+    end_ids = reply_end_ids(model, tokenizer)
+    request = Request(prompts, TokenPicker(sampling, row_keys(prompts), seed), end_ids, batch_size)
+    found: list[tuple[list[int], Reply]] = [([], Reply("", finished=False, tokens=0))] * len(prompts)
+    for row, ids in _finished_rows(model, tokenizer, request, dtype):
+        reply = as_reply(tokenizer, ids, end_ids)
+        found[row] = list(ids[: reply.tokens]), reply
+    return found
+
+
 def _finished_rows(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, request: Request, dtype: torch.dtype | None
 ) -> Iterator[tuple[int, list[int]]]:

@@ -18,6 +18,12 @@ History = Sequence[Mapping[str, float]]
 
 _ROWS = (
     ("loss", "training loss"),
+    ("rewards/score", "score of the replies learnt from"),
+    ("rewards/std", "standard deviation of R(y) in a group"),
+    ("rewards/log_ratio", "log(pi / pi_ref) of these replies"),
+    ("kl", "distance from the reference, nats a token"),
+    ("groups/same_score_share", "groups whose replies score alike"),
+    ("samples/mean_emojis", "emojis per reply learnt from"),
     ("nll_loss", "negative log-likelihood"),
     ("log_odds_chosen", "log odds ratio"),
     ("rewards/margins", "reward margin"),

@@ -20,12 +20,13 @@ _NEEDED = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "trainer
 # FSDP and DeepSpeed keep weights and optimiser in files and folders of their own.
 _OF_SHARDED = ("optimizer.bin", "optimizer_0", "pytorch_model_fsdp*", "global_step*")
 
-# These change nothing that is learnt.
+# These change nothing that is learnt, but for grpo those that it samples and scores with.
 _FREE = frozenset(
     {"estimate", "eval_prompt_count", "eval_prompts", "gradient_checkpointing", "keep_checkpoints", "logging_steps",
      "max_new_tokens", "out", "overwrite", "report_to", "resume", "reward_beta", "reward_pairs", "save_steps",
      "scorer", "token_budget"}
 )  # fmt: skip
+_READ_BY_GRPO = frozenset({"max_new_tokens", "scorer"})
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
@@ -83,7 +84,8 @@ def check_same_run(folder: Path, settings: TrainSettings, fingerprint: str) -> N
         )
     found, now = remembered.get("settings"), settings_as_dict(settings)
     then = found if isinstance(found, dict) else {}
-    changed = [name for name in now if name not in _FREE and name in then and then[name] != now[name]]
+    free = _FREE - _READ_BY_GRPO if settings.objective.method == "grpo" else _FREE
+    changed = [name for name in now if name not in free and name in then and then[name] != now[name]]
     if changed:
         told = ", ".join(f"`{name}` {_shown(then[name])} (now {_shown(now[name])})" for name in changed)
         raise InputError(f"`resume`: the run in {folder} was started with {told}; pass the same, or `overwrite`")

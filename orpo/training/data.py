@@ -121,6 +121,8 @@ def prepare_data(
     everything = TokenizedPairs.joined(tokenized)
     keys = [prompt_key(one.source.prompt) for one in everything.pairs]
     train, evaluation = split_by_prompt(everything.pairs, keys, settings.watch.eval_share, settings.seed)
+    if settings.objective.method == "grpo":  # which writes the replies itself
+        train = _first_of_each_prompt(train)
     to_train = {id(one) for one in train}
     seen: list[Example] = []
     counts = []
@@ -172,6 +174,13 @@ def split_by_prompt(
     held_back = set(prompts[:count])
     train = [pair for pair, key in zip(pairs, keys, strict=True) if key not in held_back]
     return train, [pair for pair, key in zip(pairs, keys, strict=True) if key in held_back]
+
+
+def _first_of_each_prompt(rows: "Sequence[Example]") -> "list[Example]":
+    first: dict[str, Example] = {}
+    for row in rows:
+        first.setdefault(prompt_key(row.source.prompt), row)
+    return list(first.values())
 
 
 def prompt_key(messages: Messages) -> str:

@@ -86,6 +86,23 @@ class TokenizedReply:
         return replace(self, prompt_ids=prompt, reply_ids=_cut(self.reply_ids, room))
 
 
+@dataclass(frozen=True)
+class SampledGroup:
+    """Replies that the model in training wrote to one prompt, with their scores.
+
+    Attributes:
+        prompt_ids: The prompt up to and with the template's opening of the assistant's turn.
+        replies: The ids of each reply as they were sampled; one that the model ended holds its end token.
+        scores: The emoji score of each, in [0, 1].
+        row: The prompt's row in the user's data.
+    """
+
+    prompt_ids: list[int]
+    replies: tuple[list[int], ...]
+    scores: tuple[float, ...]
+    row: int
+
+
 Example = TokenizedPair | TokenizedReply
 """One row of the data, ready for training."""
 

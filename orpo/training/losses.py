@@ -7,7 +7,8 @@ For a prompt x and a reply y the functions take one of these numbers, of shape (
     ratio   log pi(y|x) - log pi_ref(y|x), where the reference is the model without its adapter
 
 and return the loss of each pair, (pairs,), in fp32. The chosen reply is y_w, the rejected one y_l. `logsigmoid` and the
-clamped `log1mexp` keep values and gradients finite for any log-probabilities, up to replies of probability 1.
+clamped `log1mexp` keep values and gradients finite for any log-probabilities, up to replies of probability 1. GRPO has
+no pairs: it takes the rewards of a group of replies to one prompt, and log-probabilities token by token.
 """
 
 from typing import Final
@@ -21,6 +22,14 @@ LOG_HALF: Final = -0.6931471805599453
 
 CLOSEST_TO_ZERO: Final = -(2.0**-24)
 """The log-probability nearest to 0 that fp32 can still tell from P = 1; nearer ones are taken for this one."""
+
+ADVANTAGE_EPSILON: Final = 1e-4
+"""Added to a group's standard deviation, as TRL does, so that equal rewards give advantages of 0."""
+
+CLIP: Final = 0.2
+"""How far pi / pi_old counts, GRPO's epsilon: PPO's value (Schulman et al. 2017, arXiv 1707.06347, section 6.1)."""
+
+_LARGEST_LOG: Final = 20.0  # exp of more leaves fp32's range soon
 
 
 def log1mexp(x: Tensor) -> Tensor:
@@ -102,6 +111,38 @@ def kto_losses(
     better = desirable * (1 - torch.sigmoid(beta * (chosen_ratio.float() - z)))
     worse = undesirable * (1 - torch.sigmoid(beta * (z - rejected_ratio.float())))
     return better, worse
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """Return GRPO's advantages, (groups, replies), of rewards of that shape (arXiv 2402.03300, section 4.1.2).
+
+    (r - mean) / std within the group; as in TRL the std divides by replies - 1 and has `ADVANTAGE_EPSILON` added.
+    """
+    rewards = rewards.float()
+    return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + ADVANTAGE_EPSILON)
+
+
+def kl_estimates(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+    """Return GRPO's estimate of KL(pi || pi_ref) at each sampled token, (tokens,), never below 0 (its equation 4).
+
+    pi_ref / pi - log(pi_ref / pi) - 1, unbiased over tokens that pi sampled (Schulman 2020's k3).
+    """
+    log_ratio = (reference_log_probs.float() - log_probs.float()).clamp(max=_LARGEST_LOG)
+    return torch.exp(log_ratio) - log_ratio - 1
+
+
+def grpo_losses(
+    log_probs: Tensor, old_log_probs: Tensor, reference_log_probs: Tensor, advantages: Tensor, kl_weight: float
+) -> Tensor:
+    """Return GRPO's loss of each token, (tokens,) (Shao et al. 2024, arXiv 2402.03300, equation 3 with 4).
+
+    -min(rho A, clip(rho, 1 - epsilon, 1 + epsilon) A) + beta_KL KL, where rho = pi / pi_old, A is the advantage of
+    the token's reply and KL is `kl_estimates`. Equation 3 takes the mean over a reply's tokens, then over replies.
+    All arguments are (tokens,); where each sample is learnt from once, pi_old is pi without its gradient.
+    """
+    rho = torch.exp((log_probs.float() - old_log_probs.float()).clamp(max=_LARGEST_LOG))
+    gain = torch.minimum(rho * advantages, rho.clamp(1 - CLIP, 1 + CLIP) * advantages)
+    return kl_weight * kl_estimates(log_probs, reference_log_probs) - gain
 
 
 def _smoothed(logits: Tensor, label_smoothing: float) -> Tensor:

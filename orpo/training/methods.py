@@ -6,7 +6,7 @@ The functions are in `losses`, and `objective` puts them to work.
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-MethodName = Literal["orpo", "sft", "dpo", "ipo", "cpo", "simpo", "kto"]
+MethodName = Literal["orpo", "sft", "dpo", "ipo", "cpo", "simpo", "kto", "grpo"]
 METHOD_NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)
 
 
@@ -68,4 +68,16 @@ METHODS: Final[dict[MethodName, Method]] = {
         True,
         _A_TENTH,
     ),
+    # docs/methods.md says what R's log ratio does, and what beta stands against. 8 replies are TRL's default.
+    "grpo": Method(
+        "GRPO (Shao et al. 2024, arXiv 2402.03300) on R(y)",
+        frozenset({"beta", "group_size", "kl_weight", "ratio_weight"}),
+        20.0,
+        True,
+        _A_TENTH,
+    ),
 }
+
+GROUP_SIZE: Final = 8
+KL_WEIGHT: Final = 0.04  # the paper's section 4.2
+RATIO_WEIGHT: Final = 1.0  # R(y) as it stands in the project's first description

@@ -8,29 +8,51 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from orpo.training.examples import Example, TokenizedReply
+from orpo.training.examples import Example, SampledGroup, TokenizedReply
 from orpo.training.fast.packing import ReplyGroup
 from orpo.training.losses import (
     cpo_losses,
     dpo_losses,
+    group_advantages,
+    grpo_losses,
     ipo_losses,
+    kl_estimates,
     kto_losses,
     log_odds_ratio,
     orpo_losses,
     simpo_losses,
 )
+from orpo.training.methods import KL_WEIGHT, RATIO_WEIGHT
 from orpo.training.settings import MethodSettings
 
 _OF_PAIRS: Final = (
     "rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected",
 )  # fmt: skip
 
+SAME_SCORE: Final = 0.01
+"""Where the scores of a group have a smaller standard deviation, its advantages are 0: divided by the group's own small
+deviation, next to nothing, or the log ratio alone, would count as much as a real difference in another group."""
+
+
+@dataclass(frozen=True)
+class TokenLogProbs:
+    """The log-probabilities of the sampled replies of a row, token by token, and which reply each token is of."""
+
+    policy: Tensor  # (tokens,) log pi(y_t | x, y_<t), with a gradient
+    reference: Tensor  # (tokens,) of the reference
+    replies: Tensor  # (tokens,) which reply
+    counts: Tensor  # (replies,) tokens of each
+
+    def by_reply(self, values: Tensor) -> Tensor:
+        """Sum (tokens,) into (replies,)."""
+        return values.new_zeros(len(self.counts)).index_add(0, self.replies, values)
+
 
 @dataclass(frozen=True)
 class StepTotals:
     """How much a whole step holds, over all rows and processes; a row's loss is its share of it."""
 
-    pairs: int
+    pairs: int  # rows of the data; for grpo groups
     nll_tokens: int
     kl: float = 0.0  # KTO's reference point
 
@@ -40,8 +62,9 @@ class RowTerms:
     """A row's share of the step's loss, and what is logged of each of its pairs; all but `loss` without a gradient."""
 
     loss: Tensor  # ()
-    nll: Tensor  # () share of the negative log-likelihood, whether or not the loss counts it
-    of_pairs: dict[str, Tensor]  # (pairs,) each; of labelled replies, (those that are good,) or (those that are bad,)
+    nll: Tensor | None  # () share of the negative log-likelihood, whether or not the loss counts it; grpo has none
+    # (pairs,) each; of labelled replies, (good ones,) or (bad ones,); of sampled groups, (groups,) or (replies,)
+    of_pairs: dict[str, Tensor]
 
 
 class Objective:
@@ -58,8 +81,10 @@ class Objective:
             self.method, 0.0
         )
 
-    def group_of(self, example: Example) -> ReplyGroup:
+    def group_of(self, example: Example | SampledGroup) -> ReplyGroup:
         """Return the replies that the method looks at."""
+        if isinstance(example, SampledGroup):
+            return ReplyGroup(example.prompt_ids, example.replies)
         if isinstance(example, TokenizedReply):
             return ReplyGroup(example.prompt_ids, (example.reply_ids,))
         replies = (example.chosen_ids,) if self.method == "sft" else (example.chosen_ids, example.rejected_ids)
@@ -85,6 +110,39 @@ class Objective:
         weight = self.beta if self.method == "orpo" else 1.0
         loss = loss + weight * losses.sum() / totals.pairs
         return RowTerms(loss, nll.detach(), self._of_pairs(sums.detach(), tokens, reference))
+
+    def group_terms(self, log_probs: TokenLogProbs, scores: Tensor, totals: StepTotals) -> RowTerms:
+        """Compute GRPO's loss of groups of sampled replies with their scores, (groups, replies).
+
+        R(y) = w log(pi / pi_ref) + beta (S(y) - mean S), a number without a gradient. Each group is learnt from once, so
+        pi_old is pi.
+        """
+        policy, s = log_probs.policy, self.settings
+        ratios = log_probs.by_reply(policy.detach() - log_probs.reference).view_as(scores)
+        gains = scores - scores.mean(1, keepdim=True)
+        rewards = _given(s.ratio_weight, RATIO_WEIGHT) * ratios + self.beta * gains
+        deviations = scores.std(1)
+        teaches = deviations >= SAME_SCORE
+        advantages = group_advantages(rewards) * teaches[:, None]
+        losses = grpo_losses(
+            policy,
+            policy.detach(),
+            log_probs.reference,
+            advantages.flatten()[log_probs.replies],
+            _given(s.kl_weight, KL_WEIGHT),
+        )
+        loss = (log_probs.by_reply(losses) / log_probs.counts).sum() / (totals.pairs * scores.shape[1])
+        distances = log_probs.by_reply(kl_estimates(policy.detach(), log_probs.reference)) / log_probs.counts
+        shown = {
+            "rewards/mean": rewards.flatten(),
+            "rewards/std": rewards.std(1),
+            "rewards/score": scores.flatten(),
+            "rewards/score_std": deviations,
+            "rewards/log_ratio": ratios.flatten(),
+            "kl": distances,
+            "groups/same_score_share": (~teaches).float(),
+        }
+        return RowTerms(loss, None, shown)
 
     def _losses(self, sums: Tensor, tokens: Tensor, reference: Tensor | None, totals: StepTotals) -> Tensor:
         """Return the preference term of each pair, (pairs,)."""

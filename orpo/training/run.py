@@ -39,7 +39,7 @@ from orpo.training.objective import label_weights
 from orpo.training.settings import TrainSettings
 from orpo.training.trainer_arguments import TrainerParts
 from orpo.training.verdict import Metrics, verdict
-from orpo.training.watching.guards import FiniteGuard, RuinGuard, StopRequest
+from orpo.training.watching.guards import FiniteGuard, RuinGuard, SpamGuard, StopRequest
 from orpo.training.watching.reply_probe import ReplyProbe
 from orpo.training.watching.reporting import Boards, make_boards
 from orpo.training.watching.tensorboard import ProgressMonitor, ThroughputMonitor
@@ -207,7 +207,7 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
     board = Boards(boards)
     with ExitStack() as stack, StopRequest() as stop:
         stack.callback(board.close)
-        watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard()]
+        watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard(), SpamGuard()]
         if is_main_process():
             watchers += [*boards, ThroughputMonitor(board), ProgressMonitor(stack)]
         watchers += early_stopping(settings)
@@ -215,8 +215,10 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
         reward_pairs = pairs[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
         watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]
+        # GRPO's loss says nothing about how good replies are; those to the held-out prompts do.
+        evaluation = [] if settings.objective.method == "grpo" else data.evaluation
         parts = TrainerParts(
-            model, tokenizer, data.train, data.evaluation, settings, folder, watchers, rate, checkpoint is not None
+            model, tokenizer, data.train, evaluation, settings, folder, watchers, rate, checkpoint is not None
         )
         trainer = _load_builder(settings.trainer_on(ready.device.type))(parts)
         if not (checkpoint and _restore_if_at_its_end(trainer, checkpoint)):

@@ -11,13 +11,14 @@ from orpo.command.paths import default_data_folder, default_training_folder, res
 from orpo.command.settings import require, setting, settings_group
 from orpo.records.rows import BadRowsPolicy
 from orpo.scoring import DEFAULT_SCORER, SCORERS
-from orpo.training.methods import METHODS, Method, MethodName
+from orpo.training.methods import GROUP_SIZE, KL_WEIGHT, METHODS, RATIO_WEIGHT, Method, MethodName
 
 NllTokens = Literal["completion", "prompt_and_completion"]
 REPORTERS: Final = ("tensorboard", "trackio", "wandb", "mlflow", "none")
 
 _OF_METHODS: Final = ("beta", "nll", "margin", "label_smoothing", "likelihood_weight")
 _WEIGHTS_OF_METHODS: Final = ("desirable_weight", "undesirable_weight")
+_OF_GRPO: Final = ("group_size", "kl_weight", "ratio_weight")
 
 
 @dataclass(kw_only=True)
@@ -45,8 +46,8 @@ class MethodSettings:
     beta: float | None = setting(
         None,
         "weight of the preference; ORPO: of the odds ratio term, the paper's lambda; DPO, IPO, CPO, KTO: how close to "
-        f"the base model (default: {METHODS['orpo'].beta:g} for orpo, whose pairs differ in an emoji; simpo 2; "
-        "others 0.1)",
+        f"the base model; grpo: of the score in R(y) (default: {METHODS['orpo'].beta:g} for orpo, whose pairs differ in "
+        f"an emoji; simpo 2; grpo {METHODS['grpo'].beta:g}; others 0.1)",
     )
     # The paper's equation 6 has log P(y|x), the reply given the prompt; learning to write the user's part teaches the
     # emoji nothing. TRL and the paper's code take the prompt in.
@@ -60,10 +61,19 @@ class MethodSettings:
         None, "kto: weight of good replies (default: 1; of single replies, by their numbers)"
     )
     undesirable_weight: float | None = setting(None, "kto: weight of bad replies (default: likewise)")
+    group_size: int | None = setting(None, f"grpo: replies sampled for each prompt (default: {GROUP_SIZE})")
+    kl_weight: float | None = setting(
+        None, f"grpo: weight of the penalty on the distance from the reference (default: {KL_WEIGHT:g})"
+    )
+    ratio_weight: float | None = setting(
+        None,
+        "grpo: weight of log(pi / pi_ref) in R(y); above 0 it rewards leaving the reference, below 0 it is a penalty "
+        f"(default: {RATIO_WEIGHT:g})",
+    )
 
     def __post_init__(self) -> None:
         """Refuse by name what the method does not read, and check the ranges."""
-        for name in (*_OF_METHODS, *_WEIGHTS_OF_METHODS):
+        for name in (*_OF_METHODS, *_WEIGHTS_OF_METHODS, *_OF_GRPO):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             if value is None:
                 continue
@@ -71,7 +81,9 @@ class MethodSettings:
             require(name in self.about.reads, flag, value, f"is not read by --method {self.method}, only by {readers}")
             if name == "label_smoothing":
                 require(0 <= value < 0.5, flag, value, "must be at least 0 and below 0.5")
-            elif name != "nll":
+            elif name == "group_size":
+                require(value >= 2, flag, value, "must be at least 2: a reply is judged beside others to its prompt")
+            elif name not in ("nll", "ratio_weight"):
                 above_zero = name == "beta" and self.method == "ipo"  # the target is 1 / (2 beta)
                 require(value > 0 if above_zero else value >= 0, flag, value, "must be 0 or more, for ipo above 0")
 
@@ -84,6 +96,11 @@ class MethodSettings:
     def nll_on_prompt(self) -> bool:
         """Whether the likelihood term runs over the prompt too."""
         return self.nll == "prompt_and_completion"
+
+    @property
+    def replies_per_prompt(self) -> int:
+        """How many replies grpo samples to each prompt."""
+        return self.group_size or GROUP_SIZE
 
     @property
     def strength(self) -> float:
@@ -136,10 +153,12 @@ class WatchSettings:
     eval_prompts: str = setting("embedded", "held-out prompts to answer at each evaluation: `embedded`, or a file")
     eval_prompt_count: int = setting(32, "how many of them; 0 answers none", at_least=0)
     reward_pairs: int = setting(16, "evaluation pairs whose reward R(y) is measured; 0 measures none", at_least=0)
-    reward_beta: float = setting(
-        0.1, "weight of the score in R(y) = log(pi / pi_ref) + reward beta * advantage", at_least=0
+    reward_beta: float | None = setting(
+        None,
+        "weight of the score in R(y) = log(pi / pi_ref) + reward beta * advantage (default: 0.1; grpo's is --beta)",
+        at_least=0,
     )
-    max_new_tokens: int = setting(120, "longest reply that is sampled at an evaluation", at_least=1)
+    max_new_tokens: int = setting(120, "longest reply that is sampled, at an evaluation and by grpo", at_least=1)
     scorer: str = setting(DEFAULT_SCORER, "the score of sampled replies, also within R(y)", choices=SCORERS)
     save_steps: int | None = setting(
         None, "write a checkpoint after every N steps (default: at evaluations)", at_least=1
@@ -241,6 +260,11 @@ class TrainSettings:
             raise SettingsError(
                 f"--trainer trl: knows the method orpo only; --trainer fast has {self.objective.method}"
             )
+        if self.objective.method == "grpo":
+            only = "is not read by --method grpo, whose R(y) has --beta for it"
+            require(self.watch.reward_beta is None, "--reward-beta", self.watch.reward_beta, only)
+            no_loss = "cannot go with --method grpo, whose loss does not fall as replies get better"
+            require(self.watch.early_stopping is None, "--early-stopping", self.watch.early_stopping, no_loss)
         if self.estimate and self.trainer == "trl":
             raise SettingsError("--estimate: knows the memory of --trainer fast only, not of trl")
         if self.add_chat_tokens and self.from_adapter is not None:
@@ -253,6 +277,13 @@ class TrainSettings:
         if self.trainer != "auto":
             return self.trainer
         return "fast" if device_type == "cpu" or self.objective.method != "orpo" else "trl"
+
+    @property
+    def reward_beta(self) -> float:
+        """The weight of the score in R(y)."""
+        if self.objective.method == "grpo":
+            return self.objective.strength
+        return 0.1 if self.watch.reward_beta is None else self.watch.reward_beta
 
     @property
     def data_sources(self) -> list[str]:

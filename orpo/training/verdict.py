@@ -17,7 +17,10 @@ _LEARNED_SHARE: Final = 0.7  # of evaluation pairs in which the chosen reply is 
 _LEARNED_GAIN: Final = 0.1  # over the start, in that share or in the share of replies with an emoji
 _FORGOTTEN_NATS: Final = 0.5  # a token of chosen replies less likely than before
 _FORGOTTEN_ENDINGS: Final = 0.2  # fewer replies that end by themselves
-_SPAM_MEAN, _SPAM_MOST = 4.0, 12.0  # emojis a reply
+SPAM_MEAN: Final = 4.0  # emojis a reply
+_SPAM_MOST: Final = 12.0
+_SCORED_MORE: Final = 0.1  # by replies that were sampled from the model in training
+_SCORED_SOME: Final = 0.04
 
 
 def verdict(metrics: Metrics) -> str:
@@ -25,7 +28,7 @@ def verdict(metrics: Metrics) -> str:
     gain = _change(metrics, "eval_rewards/accuracies", "rewards/accuracies") or 0.0
     preferred = _last(metrics, "eval_rewards/accuracies", "rewards/accuracies")
     emojis = abs(_change(metrics, "replies/emoji_rate") or 0.0)
-    if (_last(metrics, "replies/mean_emojis") or 0.0) > _SPAM_MEAN or (
+    if (_last(metrics, "replies/mean_emojis") or 0.0) > SPAM_MEAN or (
         _last(metrics, "replies/max_emojis") or 0.0
     ) > _SPAM_MOST:
         return "spam: emojis for their own sake; add pairs whose rejected reply has too many, or train less"
@@ -38,6 +41,8 @@ def verdict(metrics: Metrics) -> str:
             "forgetting: good replies became less likely, or fewer of them end; lower the learning rate, take fewer "
             "epochs or a higher beta"
         )
+    if "rewards/score" in metrics:
+        return _of_scores(metrics)
     is_preferred = preferred is not None and preferred >= _LEARNED_SHARE and gain >= 0
     if is_preferred and (gain >= _LEARNED_GAIN or emojis >= _LEARNED_GAIN):
         return f"learned: the chosen reply is preferred in {preferred:.0%} of the pairs" + (
@@ -48,6 +53,23 @@ def verdict(metrics: Metrics) -> str:
             "learned in part: replies changed, yet the chosen ones are not clearly preferred; try more pairs or epochs"
         )
     return "barely moved: raise the learning rate, take more epochs, or give more pairs"
+
+
+def _of_scores(metrics: Metrics) -> str:
+    """Judge a run on the scores of its own replies, of those to held-out prompts where there are any."""
+    names = "score/total", "rewards/score"
+    gain, last = _change(metrics, *names) or 0.0, _last(metrics, *names) or 0.0
+    if gain >= _SCORED_MORE:
+        return f"learned: sampled replies score {last:.2f}, {gain:.2f} more than at the start"
+    if gain >= _SCORED_SOME:
+        return f"learned in part: sampled replies score {last:.2f}, {gain:.2f} more than at the start; try more steps"
+    same = _last(metrics, "groups/same_score_share") or 0.0
+    if same > 0.5:
+        return (
+            f"barely moved: in {same:.0%} of the groups all replies score alike, which teaches nothing; start from an "
+            "adapter that uses emojis, or sample larger groups"
+        )
+    return "barely moved: raise the learning rate, take more steps or larger groups"
 
 
 def _last(metrics: Metrics, *names: str) -> float | None:

@@ -10,7 +10,10 @@ import torch
 from orpo.training.losses import (
     cpo_losses,
     dpo_losses,
+    group_advantages,
+    grpo_losses,
     ipo_losses,
+    kl_estimates,
     kto_losses,
     log1mexp,
     log_odds,
@@ -100,11 +103,54 @@ def test_kto_is_the_value_derived_by_hand() -> None:
     assert better.item() == pytest.approx(1 / (1 + 3 * math.e), abs=1e-6)
 
 
+def test_grpos_advantages_are_the_values_derived_by_hand() -> None:
+    """Rewards 1, 2, 3, 6: mean 3, deviations -2, -1, 0, 3, std sqrt(14 / 3) = 2.1602469; equal rewards give 0."""
+    found = group_advantages(torch.tensor([[1.0, 2.0, 3.0, 6.0], [0.7, 0.7, 0.7, 0.7]]))
+    expected = [value / (2.1602469 + 1e-4) for value in (-2.0, -1.0, 0.0, 3.0)]
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert found[1].tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("rho", "advantage", "gain", "slope"),
+    [
+        (1.0, 2.0, 2.0, 2.0),  # on policy: the plain policy gradient
+        (1.1, 2.0, 2.2, 2.2),
+        (1.5, 2.0, 2.4, 0.0),  # clipped at 1.2: no more to win
+        (0.5, 2.0, 1.0, 1.0),
+        (0.5, -2.0, -1.6, 0.0),  # clipped at 0.8
+        (1.5, -2.0, -3.0, -3.0),
+    ],
+)
+def test_grpos_gain_is_clipped_as_derived_by_hand(rho: float, advantage: float, gain: float, slope: float) -> None:
+    """min(rho A, clip(rho, 0.8, 1.2) A); d/d log pi of rho A is rho A. The reference is pi, so KL is 0."""
+    log_probs = torch.tensor([math.log(rho) - 1.0], requires_grad=True)
+    loss = grpo_losses(log_probs, torch.tensor([-1.0]), log_probs.detach(), torch.tensor([advantage]), 0.5)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(-gain, abs=1e-6)
+    assert log_probs.grad is not None and log_probs.grad.item() == pytest.approx(-slope, abs=1e-6)
+
+
+def test_grpos_distance_is_the_value_derived_by_hand() -> None:
+    """pi_ref / pi = 3: 3 - ln 3 - 1 = 0.9013877, slope 1 - 3 = -2; 1 / 2: 1 / 2 + ln 2 - 1 = 0.1931472."""
+    log_probs = torch.tensor([-2.0, -2.0], requires_grad=True)
+    reference = torch.tensor([-2.0 + math.log(3.0), -2.0 - math.log(2.0)])
+    found = kl_estimates(log_probs, reference)
+    assert found.tolist() == pytest.approx([0.9013877, 0.1931472], abs=1e-6)
+    found.sum().backward()
+    assert log_probs.grad is not None and log_probs.grad.tolist() == pytest.approx([-2.0, 0.5], abs=1e-6)
+
+
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "orpo": orpo_losses,
     "dpo": lambda a, b: dpo_losses(a, b, 0.1, 0.1),
     "cpo": lambda a, b: cpo_losses(a, b, 0.1),
     "simpo": lambda a, b: simpo_losses(a, b, 2.0, 0.5),
+    "grpo": lambda a, b: grpo_losses(a, a.detach(), b, torch.tensor([1.5]), 0.04),
+    "grpo off policy": lambda a, b: grpo_losses(a, b, b, torch.tensor([-1.5]), 0.04),
+    "grpo far from its reference": lambda a, b: (
+        grpo_losses(a, a.detach(), b.detach(), torch.tensor([0.0]), 1.0) + 0 * b
+    ),
     "kto": lambda a, b: sum(kto_losses(a, b, torch.tensor(0.3), 0.1, 1.0, 1.0), torch.zeros(1)),
 }
 

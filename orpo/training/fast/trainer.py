@@ -5,6 +5,7 @@ the user's business: they are packed into as few rows as the token budget allows
 loss), and the cut changes nothing but speed and memory, so 1 x 8 is 8 x 1.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -23,7 +24,8 @@ from orpo.training.fast.folded_lora import fold
 from orpo.training.fast.memory import MemoryEstimate, estimate_memory, largest_token_budget
 from orpo.training.fast.packed_forward import best_layout, compute_head_in
 from orpo.training.fast.packing import Layout, packed_length, plan_micro_batches
-from orpo.training.fast.step import TrainingStep
+from orpo.training.fast.sampling import GroupSampler, longest_group
+from orpo.training.fast.step import StepRow, TrainingStep
 from orpo.training.kept_log import LoggingTrainer, Side
 from orpo.training.objective import Objective, RowTerms, StepTotals
 from orpo.training.settings import TrainSettings
@@ -39,6 +41,7 @@ class FastTrainer(LoggingTrainer):
     loss_is_scaled_for_ga = True  # every loss is its share of the whole step already
 
     step: TrainingStep
+    sampler: GroupSampler | None = None
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, object], num_items_in_batch: Tensor | int | None = None
@@ -47,7 +50,7 @@ class FastTrainer(LoggingTrainer):
         model.train()
         if callable(getattr(self.optimizer, "train", None)):  # schedule-free optimisers
             self.optimizer.train()  # type: ignore[union-attr]
-        pairs = cast(list[Example], inputs["pairs"])
+        pairs = self._rows_of(inputs, model)
         rows, totals = self.step.plan(pairs, model)
         step_loss = torch.zeros((), device=self.args.device)
         for number, row in enumerate(rows):
@@ -92,11 +95,21 @@ class FastTrainer(LoggingTrainer):
         """Count nothing: Trainer's estimate knows neither packing nor adapters."""
         return 0
 
+    def _rows_of(self, inputs: dict[str, object], model: nn.Module) -> Sequence[StepRow]:
+        """Return the batch's rows; for grpo groups of replies that the model writes to their prompts now."""
+        pairs = cast(list[Example], inputs["pairs"])
+        if self.sampler is None:
+            return pairs
+        groups, figures = self.sampler.sample(self.accelerator.unwrap_model(model), pairs, self.state.global_step)
+        for name, values in figures.items():
+            self.kept_log.add("train", {name: math.fsum(values)}, len(values))
+        return groups
+
     def _note(self, side: Side, terms: RowTerms, pairs: int, totals: StepTotals) -> None:
         for name, values in terms.of_pairs.items():
             self.kept_log.add(side, {name: float(values.sum())}, len(values))
-        share = pairs / totals.pairs
-        self.kept_log.add(side, {"nll_loss": float(terms.nll)}, share)
+        if terms.nll is not None:
+            self.kept_log.add(side, {"nll_loss": float(terms.nll)}, pairs / totals.pairs)
 
 
 def collate_pairs(pairs: Sequence[Example]) -> dict[str, object]:
@@ -127,7 +140,9 @@ def estimate_step(model: PeftModel, pairs: Sequence[Example], settings: TrainSet
     layout = prepare_model(model, settings)
     budget = choose_token_budget(model, layout, settings)
     objective = Objective(settings.objective)
-    lengths = [packed_length(objective.group_of(pair), layout) for pair in pairs]
+    is_sampled = settings.objective.method == "grpo"
+    groups = [longest_group(pair, settings) if is_sampled else objective.group_of(pair) for pair in pairs]
+    lengths = [packed_length(group, layout) for group in groups]
     random.Random(settings.seed).shuffle(lengths)
     size = settings.optimiser.batch_size * settings.optimiser.gradient_accumulation_steps
     steps = [lengths[start : start + size] for start in range(0, len(lengths), size)]
@@ -140,6 +155,13 @@ def build_trainer(parts: TrainerParts) -> Trainer:
     settings, model = parts.settings, parts.model
     arguments = trainer_arguments(TrainingArguments, parts, batches_are_steps=True)
     layout = prepare_model(model, settings)
+    needs_start = settings.from_adapter is not None and settings.objective.about.needs_reference
+    if needs_start and is_model_sharded():
+        raise SettingsError(
+            f"{settings.from_adapter}: is the reference of {settings.objective.method}, and a model cut over several "
+            "devices cannot keep a copy of it; leave it out, or train on one device",
+            setting="from_adapter",
+        )
     if layout == "plain" and is_model_sharded():  # its passes would be of unequal number
         raise SettingsError("fast: cannot train this model cut over several devices; choose trl", setting="trainer")
     trainer = FastTrainer(
@@ -157,5 +179,14 @@ def build_trainer(parts: TrainerParts) -> Trainer:
         choose_token_budget(model, layout, settings),
         trainer.accelerator,
         trainer.compute_loss_context_manager,
+        _trained_weights(model) if needs_start else {},
     )
+    if settings.objective.method == "grpo":
+        trainer.sampler = GroupSampler(parts.tokenizer, settings)
+        trainer.sampler.check_room(model, parts.train)
     return finish_trainer(trainer)
+
+
+def _trained_weights(model: PeftModel) -> dict[str, Tensor]:
+    """Return copies of the weights that are trained."""
+    return {name: one.detach().clone() for name, one in model.named_parameters() if one.requires_grad}

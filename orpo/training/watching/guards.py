@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from orpo.command.display import console_err
 from orpo.command.errors import TrainingError
 from orpo.command.ranks import process_count
+from orpo.training.verdict import SPAM_MEAN
 from orpo.training.watching import Arguments, Control, Logs, State
 
 RUINED_BY: Final = 2.0
@@ -66,6 +67,25 @@ class RuinGuard(TrainerCallback):
                     f"and has {logs[key]:.1f} at step {state.global_step}; start again with a lower learning rate (now "
                     f"{args.learning_rate:g}) and `overwrite`"
                 )
+
+
+class SpamGuard(TrainerCallback):
+    """Stops a run on sampled replies in which the score is won by emojis for their own sake, or the model is lost."""
+
+    def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
+        """Look at the replies that were sampled since the last log."""
+        emojis, distance = ((logs or {}).get(key, 0.0) for key in ("samples/mean_emojis", "kl"))
+        if emojis > SPAM_MEAN:
+            raise TrainingError(
+                f"training found spam: the replies sampled up to step {state.global_step} hold {emojis:.1f} emojis "
+                "each; choose a `scorer` that minds their number, or a higher `kl_weight`, and start again with `overwrite`"
+            )
+        if distance > RUINED_BY:
+            raise TrainingError(
+                f"training ruined the model: at step {state.global_step} its sampled replies are {distance:.1f} nats a "
+                f"token from the reference; start again with a lower learning rate (now {args.learning_rate:g}) or a "
+                "higher `kl_weight`, and `overwrite`"
+            )
 
 
 class StopRequest(TrainerCallback):

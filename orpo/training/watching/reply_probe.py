@@ -103,7 +103,7 @@ class ReplyProbe(TrainerCallback):
             ids,
             scores,
             reference=self.reference,
-            beta=self.settings.watch.reward_beta,
+            beta=self.settings.reward_beta,
             batch_size=self.settings.optimiser.batch_size,
         )
         means = [math.fsum(column) / len(found) for column in zip(*found, strict=True)]
