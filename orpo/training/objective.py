@@ -114,8 +114,8 @@ class Objective:
     def group_terms(self, log_probs: TokenLogProbs, scores: Tensor, totals: StepTotals) -> RowTerms:
         """Compute GRPO's loss of groups of sampled replies with their scores, (groups, replies).
 
-        R(y) = w log(pi / pi_ref) + beta (S(y) - mean S), a number without a gradient. Each group is learnt from once, so
-        pi_old is pi.
+        R(y) = w log(pi / pi_ref) + beta (S(y) - mean S), a number without a gradient. Each group is learnt from once,
+        so pi_old is pi.
         """
         policy, s = log_probs.policy, self.settings
         ratios = log_probs.by_reply(policy.detach() - log_probs.reference).view_as(scores)

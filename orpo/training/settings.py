@@ -46,8 +46,8 @@ class MethodSettings:
     beta: float | None = setting(
         None,
         "weight of the preference; ORPO: of the odds ratio term, the paper's lambda; DPO, IPO, CPO, KTO: how close to "
-        f"the base model; grpo: of the score in R(y) (default: {METHODS['orpo'].beta:g} for orpo, whose pairs differ in "
-        f"an emoji; simpo 2; grpo {METHODS['grpo'].beta:g}; others 0.1)",
+        f"the base model; grpo: of the score in R(y) (default: {METHODS['orpo'].beta:g} for orpo, whose pairs differ "
+        f"in an emoji; simpo 2; grpo {METHODS['grpo'].beta:g}; others 0.1)",
     )
     # The paper's equation 6 has log P(y|x), the reply given the prompt; learning to write the user's part teaches the
     # emoji nothing. TRL and the paper's code take the prompt in.

@@ -78,7 +78,8 @@ class SpamGuard(TrainerCallback):
         if emojis > SPAM_MEAN:
             raise TrainingError(
                 f"training found spam: the replies sampled up to step {state.global_step} hold {emojis:.1f} emojis "
-                "each; choose a `scorer` that minds their number, or a higher `kl_weight`, and start again with `overwrite`"
+                "each; choose a `scorer` that minds their number, or a higher `kl_weight`, and start again with "
+                "`overwrite`"
             )
         if distance > RUINED_BY:
             raise TrainingError(
