@@ -63,8 +63,11 @@ def load_with_adapter(
     return attach_adapter(base, adapter), tokenizer
 
 
-def attach_adapter(base: PreTrainedModel, adapter: Path) -> "PeftModel":
-    """Put a trained adapter on a loaded base model and return the PeftModel, in evaluation mode."""
+def attach_adapter(base: "PreTrainedModel | PeftModel", adapter: Path, *, name: str = "default") -> "PeftModel":
+    """Put a trained adapter on a loaded model and return the PeftModel, in evaluation mode.
+
+    A model that has adapters already gets one more, under a name of its own; those that are on stay on.
+    """
     from peft import PeftModel
 
     check_adapter_folder(adapter)
@@ -72,7 +75,11 @@ def attach_adapter(base: PreTrainedModel, adapter: Path) -> "PeftModel":
         _resize_to(base, adapter)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            tuned = PeftModel.from_pretrained(base, str(adapter), is_trainable=False)
+            if isinstance(base, PeftModel):
+                tuned = base
+                tuned.load_adapter(str(adapter), adapter_name=name, is_trainable=False)
+            else:
+                tuned = PeftModel.from_pretrained(base, str(adapter), adapter_name=name, is_trainable=False)
     except ModelError:
         raise
     except Exception as problem:  # peft, safetensors and torch have errors of their own
@@ -118,10 +125,11 @@ def adapter_base_name(adapter: Path) -> str:
     return DEFAULT_MODEL if _CONVERTED_DEFAULT.fullmatch(name.replace("\\", "/").rpartition("/")[2]) else name
 
 
-def _resize_to(base: PreTrainedModel, adapter: Path) -> None:
+def _resize_to(base: "PreTrainedModel | PeftModel", adapter: Path) -> None:
     """Check an adapter's weights, and give the base as many tokens as the adapter was trained with.
 
     Training with added tokens saves the embedding whole; the base that is loaded here does not have those tokens yet.
+    One that has an adapter already keeps its tokens: they are what that adapter was trained with.
     """
     from safetensors import safe_open
 
@@ -142,6 +150,10 @@ def _resize_to(base: PreTrainedModel, adapter: Path) -> None:
         )
     size = cast(nn.Embedding, base.get_input_embeddings()).num_embeddings
     rows = rows or max(size, 1 + max(_added_tokens(adapter), default=0))
+    if rows != size and hasattr(base, "peft_config"):
+        raise _problem(
+            adapter, f"was trained with {rows} tokens, and the adapters loaded before it with {size}; load it by itself"
+        )
     if rows != size:
         base.resize_token_embeddings(rows, mean_resizing=False)
 

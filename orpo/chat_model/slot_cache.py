@@ -85,6 +85,13 @@ class SlotCache:
             self._values[layer] = self._values[layer][index, :, :width].contiguous()
         self._capacity = width
 
+    def add(self, count: int) -> None:
+        """Add empty slots after those that there are; no prompt may have been kept apart for all of them."""
+        self.lengths = pad(self.lengths, (0, count))
+        for kept in (self._keys, self._values):
+            for layer in kept:
+                kept[layer] = pad(kept[layer], (0, 0, 0, 0, 0, 0, 0, count))
+
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Keep a layer's new keys and values, and return those to attend to besides the shared beginning."""
         if self._filling is None:
