@@ -33,8 +33,8 @@ LEVELS = {
 COMMAND_LEVEL = 4
 
 # Libraries whose API moves are imported in one folder only.
-ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "generating"}
-HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tensorboard", "pandas"}
+ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "generating", "ray": "generating"}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "distilabel", "tensorboard", "pandas", "ray"}
 LONGEST_FILE_LINES = 350
 LONGEST_COMMAND_LINES = 60
 MOST_ANYS = 14  # where a library has no types

@@ -54,13 +54,18 @@ def load_with_adapter(
     Without a model's name it is the one that the adapter was trained on.
     """
     name = adapter_base_name(adapter) if model is None else model
-    # The adapter's own copy first: its template is the one that the adapter was trained with.
-    if (adapter / "tokenizer_config.json").is_file():
-        tokenizer = read_tokenizer(str(adapter), str(adapter), trust_remote_code, chat_template)
-    else:
-        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    tokenizer = load_adapter_tokenizer(name, adapter, trust_remote_code=trust_remote_code, chat_template=chat_template)
     base = load_model(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     return attach_adapter(base, adapter), tokenizer
+
+
+def load_adapter_tokenizer(
+    model: str, adapter: Path, *, trust_remote_code: bool = False, chat_template: Path | None = None
+) -> PreTrainedTokenizerBase:
+    """Return an adapter's own copy of the tokenizer, whose template it was trained with, or else the base model's."""
+    if (adapter / "tokenizer_config.json").is_file():
+        return read_tokenizer(str(adapter), str(adapter), trust_remote_code, chat_template)
+    return load_tokenizer(model, trust_remote_code=trust_remote_code, chat_template=chat_template)
 
 
 def attach_adapter(base: "PreTrainedModel | PeftModel", adapter: Path, *, name: str = "default") -> "PeftModel":

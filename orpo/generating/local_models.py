@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from orpo.chat_model.adapters import load_chat_model
+from orpo.chat_model.generation import context_length
 from orpo.chat_model.identity import identify_model
 from orpo.chat_model.options import resolve_device
 from orpo.chat_model.settings import LocalModelSettings
@@ -19,19 +20,29 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What has to be known of a model to ask it, wherever it is.
+
+    Attributes:
+        identity: What `identify_model` says of it.
+        parameters: How many numbers it consists of.
+        context_length: The most tokens of prompt and reply together; None where it names no limit.
+    """
+
+    identity: str
+    parameters: int
+    context_length: int | None
+
+
 @dataclass
 class LoadedModel:
     """A model ready to answer, and what it is."""
 
     model: "PreTrainedModel | PeftModel"
     tokenizer: PreTrainedTokenizerBase
-    identity: str
+    facts: ModelFacts
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers the model consists of."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
 
 class LoadedModels:
@@ -57,8 +68,9 @@ class LoadedModels:
         disable_progress_bar()  # type: ignore[no-untyped-call]
         with naming_writer(side, adapter):
             model, tokenizer = load_chat_model(source, adapter, self._settings)
-        template = self._settings.chat_template
-        return LoadedModel(model, tokenizer, identify_model(source, model, adapter=adapter, chat_template=template))
+        identity = identify_model(source, model, adapter=adapter, chat_template=self._settings.chat_template)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        return LoadedModel(model, tokenizer, ModelFacts(identity, parameters, context_length(model)))
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     """Make preference pairs and write their folder, whole or not at all."""
     out = settings.out_folder()
     check_output_folder(out, overwrite=settings.overwrite)
+    settings.cluster.check_installed()
     record = RunRecord("generate", settings)
     writers = settings.writers()
     prompts, dropped = choose_prompts(settings)
@@ -84,7 +85,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     record.metrics = dict(metrics)
     record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
     record.facts["palette"] = "all" if palette is None else " ".join(palette)
-    record.device = str(run.models.device)
+    record.device = f"ray {settings.cluster.ray}" if settings.cluster.ray else str(run.models.device)
     record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
     with new_folder(out, overwrite=settings.overwrite) as folder:
         write_pairs(folder, pairs, card=make_card(pairs, metrics, writers, settings.scorer))
@@ -267,7 +268,8 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
         sampling=settings.sampling,
         seed=settings.seed,
         candidates=settings.candidates,
-        batch_size=settings.local.batch_size,
+        local=settings.local,
+        cluster=settings.cluster,
         concurrency=settings.endpoint.concurrency,
         endpoint=settings.endpoint.options(),
         reuse=settings.reuse_replies,

@@ -12,6 +12,7 @@ from orpo.command.paths import default_data_folder, resolve_user_path
 from orpo.command.safe_text import mask_address
 from orpo.command.settings import require, setting, settings_group
 from orpo.generating.addresses import check_address
+from orpo.generating.cluster import ClusterSettings
 from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
 from orpo.records.json_text import kind_of_value
@@ -157,6 +158,7 @@ class GenerateSettings:
     sampling: WriterSampling = settings_group(WriterSampling, "sampling")
     local: LocalModelSettings = settings_group(LocalModelSettings, "models on this machine")
     endpoint: EndpointSettings = settings_group(EndpointSettings, "endpoints")
+    cluster: ClusterSettings = settings_group(ClusterSettings, "many machines")
 
     def __post_init__(self) -> None:
         """Check what can be checked before anything is loaded."""
@@ -175,6 +177,13 @@ class GenerateSettings:
             raise SettingsError(
                 f"--base-url {mask_address(shared)}: is for an endpoint, and no writer is one; pass "
                 f"--emoji-model {ENDPOINT_PREFIX}NAME or --plain-model {ENDPOINT_PREFIX}NAME"
+            )
+
+        if self.cluster.ray is not None and all(
+            self._asks_endpoint(side) or getattr(self, f"{side}_model") in (PLACE, STRIP) for side in ("emoji", "plain")
+        ):
+            raise SettingsError(
+                f"--ray {self.cluster.ray}: is for models that workers load, and no writer is one; leave it out"
             )
 
     def _check_writer(self, side: str) -> None:

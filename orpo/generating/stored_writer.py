@@ -10,6 +10,8 @@ from typing import Final
 from distilabel.models.llms import LLM
 from pydantic import PrivateAttr
 
+from orpo.chat_model.settings import LocalModelSettings
+from orpo.generating.cluster import ClusterSettings
 from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.examples import ExampleTurns
 from orpo.generating.local_models import LoadedModels
@@ -51,6 +53,8 @@ class WritingRun:
     """What all writers of one run share. distilabel copies its tasks; this object refuses to be copied.
 
     Attributes:
+        local: How local models are loaded and answer, here or in a cluster's workers.
+        cluster: The machines that write; with no address, this one.
         examples: Turns to show before a prompt, made for each writer by whether it is to use emojis.
         example_count: How many; None lets small local models have some.
         on_reply: Told of each writer's progress.
@@ -62,7 +66,8 @@ class WritingRun:
     sampling: Sampling
     seed: int
     candidates: int = 1
-    batch_size: int = 64
+    local: LocalModelSettings = field(default_factory=LocalModelSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     concurrency: int = 8
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     reuse: bool = True

@@ -111,7 +111,15 @@ def _write_side(prompts: Sequence[Prompt], spec: WriterSpec, run: WritingRun) ->
 
 
 def _make_llm(spec: WriterSpec, run: WritingRun) -> StoredLLM:
-    llm: StoredLLM = EndpointLLM() if spec.is_endpoint else LocalLLM()
+    llm: StoredLLM
+    if spec.is_endpoint:
+        llm = EndpointLLM()
+    elif run.cluster.ray is not None:
+        from orpo.generating.ray_writer import RayLLM  # its library is an extra
+
+        llm = RayLLM()
+    else:
+        llm = LocalLLM()
     llm._spec, llm._run = spec, run
     return llm
 

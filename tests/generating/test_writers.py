@@ -61,7 +61,11 @@ def easy_prompts(count: int) -> list[Prompt]:
 
 
 def run_with(store: ReplyStore, models: LoadedModels, **further: Any) -> WritingRun:
-    settings: dict[str, Any] = {"sampling": Sampling(max_new_tokens=20), "seed": 1, "batch_size": 16}
+    settings: dict[str, Any] = {
+        "sampling": Sampling(max_new_tokens=20),
+        "seed": 1,
+        "local": LocalModelSettings(device="cpu", batch_size=16),
+    }
     endpoint = EndpointOptions(timeout_seconds=further.pop("timeout_seconds", 120.0), retries=further.pop("retries", 0))
     return WritingRun(store=store, models=models, endpoint=endpoint, **(settings | further))
 
@@ -123,7 +127,7 @@ def test_ctrl_c_ends_the_run_within_a_batch_and_keeps_what_is_written(
     writer_folder: Path, models: LoadedModels, store: ReplyStore
 ) -> None:
     prompts = easy_prompts(60)
-    run = run_with(store, models, batch_size=10)
+    run = run_with(store, models, local=LocalModelSettings(batch_size=10))
     pressed: list[int] = []
 
     def press_ctrl_c_once(_writer: str, _count: int) -> None:
