@@ -29,8 +29,10 @@ LEVELS = {
     "generating": 3,
     "training": 3,
     "comparing": 3,
+    "serving": 4,
+    "exporting": 4,
 }
-COMMAND_LEVEL = 4
+COMMAND_LEVEL = 5
 
 # Libraries whose API moves are imported in one folder only.
 ONLY_IMPORTED_IN = {"trl": "training", "distilabel": "generating", "ray": "generating"}
@@ -104,7 +106,7 @@ def test_the_library_names_no_flags() -> None:
         for file in files
         for text in said_texts(file)
         if re.search(r"(?<![\w(-])--[a-z]", text)
-        and not re.search(r"uv (run|sync) |pip install |llama-gguf-split", text)
+        and not re.search(r"uv (run|sync) |pip install |llama-|ollama |vllm ", text)
     }
     assert not flags, "\n".join(sorted(flags))
 

@@ -25,14 +25,15 @@ def identify_model(
     """Return what changes whenever the model could answer differently: by content for local files, by commit else."""
     further = f" {str(next(model.parameters()).dtype).removeprefix('torch.')}"
     further += f" template:{_fingerprint(chat_template)}" if chat_template is not None else ""
-    further += f" adapter:{_fingerprint_folder(adapter)}" if adapter is not None else ""
+    further += f" adapter:{fingerprint_folder(adapter)}" if adapter is not None else ""
     folder = Path(locate_model(source))
     if not folder.is_dir():
         return f"{source}@{getattr(model.config, '_commit_hash', None) or 'unknown'}{further}"
-    return f"sha256:{_fingerprint_folder(folder)}{further}"
+    return f"sha256:{fingerprint_folder(folder)}{further}"
 
 
-def _fingerprint_folder(folder: Path) -> str:
+def fingerprint_folder(folder: Path) -> str:
+    """Return a hash of the files that decide what a model or an adapter in a folder answers."""
     digest = hashlib.sha256()
     for file in sorted({file for pattern in _DECIDING_FILES for file in folder.glob(pattern)}):
         if file.name == "run.json":  # tells of a run, and decides nothing

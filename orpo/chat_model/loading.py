@@ -139,7 +139,7 @@ def load_model(
     if quantize == "4bit":
         special |= {"quantization_config": _four_bit(dtype), "device_map": {"": device}}
     try:
-        with _no_loading_bar(source):
+        with no_library_bar(source):
             load = cast("Callable[..., tuple[PreTrainedModel, LoadingInfo]]", AutoModelForCausalLM.from_pretrained)
             loaded, info = load(
                 source,
@@ -185,8 +185,8 @@ def _four_bit(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 @contextmanager
-def _no_loading_bar(source: str) -> Iterator[None]:
-    """Keep transformers' bar over weights off stderr, where it would stand among our lines.
+def no_library_bar(source: str) -> Iterator[None]:
+    """Keep transformers' bar over the weights of a folder off stderr, where it would stand among our lines.
 
     A model from the Hub keeps its bars: the same switch rules those of a download, which may take minutes.
     """

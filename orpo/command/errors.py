@@ -6,6 +6,7 @@
       OutputError            exit 1   a folder or file that cannot be written
       ModelError             exit 1   a model, adapter or tokenizer that cannot be used
       TrainingError          exit 1   training that cannot go on (non-finite loss, ...)
+      ExportError            exit 1   an export that does not answer as the model it was made from
 
 Library code raises these and never exits; only `orpo.command.run_command` turns them into an exit code.
 """
@@ -101,3 +102,7 @@ class ModelError(OrpoError):
 
 class TrainingError(OrpoError):
     """Training cannot go on, for example because the loss is no longer a finite number."""
+
+
+class ExportError(OrpoError):
+    """What was exported does not answer as the model that it was made from, or cannot be made from it."""

@@ -36,6 +36,11 @@ def default_training_folder() -> Path:
     return project_folder() / "trained"
 
 
+def default_export_folder() -> Path:
+    """Return the folder whose subfolders are exported models."""
+    return project_folder() / "exported"
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be made again: $ORPO_CACHE, else under $ORPO_HOME, else the user's cache."""
     if cache := os.environ.get("ORPO_CACHE"):

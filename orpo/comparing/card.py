@@ -12,6 +12,7 @@ from orpo.comparing.tables import notes, with_interval, with_verdict
 CARD_NAME: Final = "README.md"
 _BEGIN: Final = "<!-- report: begin -->"
 _END: Final = "<!-- report: end -->"
+_SECTION: Final = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}", flags=re.DOTALL)
 
 
 def result_table(comparison: Comparison, number: int) -> str:
@@ -30,6 +31,13 @@ def result_table(comparison: Comparison, number: int) -> str:
     return table(("measure", comparison.sides[0].name, "tuned", "difference"), rows)
 
 
+def report_section(folder: Path) -> str:
+    """Return the report's section of an adapter's card; empty where it has none."""
+    file = folder / CARD_NAME
+    found = _SECTION.search(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return found[0] if found else ""
+
+
 def update_card(folder: Path, comparison: Comparison, number: int) -> None:
     """Put the table into an adapter's card, in place of an earlier one; a folder without a card gets one."""
     file = folder / CARD_NAME
@@ -45,6 +53,5 @@ def update_card(folder: Path, comparison: Comparison, number: int) -> None:
             _END,
         ]
     )
-    earlier = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}", flags=re.DOTALL)
-    without = earlier.sub("", card).rstrip()
+    without = _SECTION.sub("", card).rstrip()
     write_whole(file, f"{without}\n\n{section}\n")
