@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -110,7 +110,7 @@ def _lora_parts(tuned: "PeftModel") -> dict[str, tuple[Tensor, Tensor, float]]:
             raise _refused(name, "is no linear layer of a block")
         if module.lora_variant or module.lora_bias.get("default"):
             raise _refused(name, "has more than A and B (DoRA, biases)")
-        a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+        a, b = (cast(Tensor, part["default"].weight) for part in (module.lora_A, module.lora_B))
         parts[name] = (a.detach(), b.detach(), float(module.scaling["default"]))
     return parts
 
