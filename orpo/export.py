@@ -1,10 +1,10 @@
 """Export a trained adapter to what other programs run, and prove that it answers as before.
 
-    uv run orpo/export.py                               one model in safetensors, from the newest adapter
-    uv run orpo/export.py --to adapter                  a plain PEFT folder, for vLLM and transformers
-    uv run orpo/export.py --to gguf --quantization q8_0 one file for llama.cpp
-    uv run orpo/export.py --to gguf-adapter             base and LoRA adapter as two files for llama.cpp
-    uv run orpo/export.py --to ollama                   GGUF and Modelfile
+    uv run orpo/export.py                                one model in safetensors, from the newest adapter
+    uv run orpo/export.py --to adapter                   a plain PEFT folder, for vLLM and transformers
+    uv run orpo/export.py --to gguf --quantization q8_0  one file for llama.cpp
+    uv run orpo/export.py --to gguf-adapter              base and LoRA adapter as two files for llama.cpp
+    uv run orpo/export.py --to ollama                    GGUF and Modelfile
     uv run orpo/export.py --adapter trained/a --dtype float32 --out exported/a
 
 Twenty held-out prompts are answered greedily before and after. Merged weights must answer equal to the letter in
