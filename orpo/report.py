@@ -3,6 +3,7 @@
     uv run orpo/report.py --prompting --few-shot 5 --best-of 4
     uv run orpo/report.py --adapter trained/a --adapter trained/b --seeds 3 --out reports/two
     uv run orpo/report.py --adapter trained/a --judge Qwen/Qwen2.5-7B-Instruct --update-cards
+    uv run orpo/report.py --adapter trained/a --judge openai:NAME --judge-base-url http://127.0.0.1:8000/v1
 
 Every approach answers the 200 standard prompts, 60 wishes for and against emojis and 100 short questions; perplexity
 is measured on plain prose. A figure is called better only where the 95 % interval of the difference leaves no doubt.

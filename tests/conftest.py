@@ -1,7 +1,10 @@
 """What all tests share: few threads, no network, a home of their own, and the embedded base model."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 # Before any library is imported: they read these once.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -25,6 +28,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests import writing_parts
 from tests.faults.table import note_kind, tell
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -87,6 +91,19 @@ def orpo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def repository() -> Path:
     """Return the checkout under test."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def parts() -> ModuleType:
+    """Return the parts of a scripted endpoint and of a small writer."""
+    return writing_parts
+
+
+@pytest.fixture
+def chat_server() -> Iterator[Any]:
+    """Return a real endpoint on 127.0.0.1 that answers from a script."""
+    with writing_parts.serve_chat() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,12 @@
 """The command `generate`: real runs on a scripted endpoint and a small local model, and all that can go wrong."""
 
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,21 +28,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PROMPTS = ["I passed my exam!", "How do I boil an egg?", "What is 3 + 4?", "My cat is ill.", "Good morning"]
 
 
-@pytest.fixture(scope="module")
-def parts() -> ModuleType:
-    file = Path(__file__).with_name("generating") / "writing_parts.py"
-    spec = importlib.util.spec_from_file_location("generate_writing_parts", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def server(parts: ModuleType) -> Iterator[Any]:
-    with parts.serve_chat() as chat:
-        yield chat
+def server(chat_server: Any) -> Any:
+    return chat_server
 
 
 @pytest.fixture(autouse=True)

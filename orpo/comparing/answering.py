@@ -5,15 +5,12 @@ kind of device, the tokens asked, the sampling and the seed. So the summary of a
 from the cache.
 """
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from orpo.chat_model.adapters import load_chat_model
 from orpo.chat_model.chat_template import encode_prompt, encode_text
@@ -21,7 +18,7 @@ from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.identity import identify_model
 from orpo.chat_model.log_probs import completion_log_probs
 from orpo.command.display import console_err
-from orpo.command.paths import cache_folder
+from orpo.comparing.kept_answers import KeptAnswers, KeptReply, answer_file, find_answers, keep_answers
 from orpo.comparing.settings import BaseModelSettings
 from orpo.records.messages import Message, user_message
 from orpo.records.replies import Reply, Sampling
@@ -40,20 +37,6 @@ class Answers:
 
     replies: list[Reply]
     seconds: float
-
-
-class _KeptReply(TypedDict):
-    text: str
-    finished: bool
-    tokens: int
-
-
-class _Kept(TypedDict, total=False):
-    """What a file of the cache holds: replies with their time, or log-probabilities."""
-
-    replies: list[_KeptReply]
-    seconds: float
-    log_probs: list[tuple[float, int]]
 
 
 class AnsweringModel:
@@ -113,8 +96,8 @@ class AnsweringModel:
                 on_batch=on_batch,
             )
             seconds = time.perf_counter() - started
-        rows: list[_KeptReply] = [{"text": r.text, "finished": r.finished, "tokens": r.tokens} for r in replies]
-        _keep(file, {"replies": rows, "seconds": seconds})
+        rows: list[KeptReply] = [{"text": r.text, "finished": r.finished, "tokens": r.tokens} for r in replies]
+        keep_answers(file, {"replies": rows, "seconds": seconds})
         return Answers(replies, seconds)
 
     def text_log_probs(self, texts: Sequence[str], *, tuned: bool) -> list[tuple[float, int]]:
@@ -127,7 +110,7 @@ class AnsweringModel:
         with self._adapter(tuned):
             given, predicted = [row[:1] for row in rows], [row[1:] for row in rows]
             found = completion_log_probs(self.model, given, predicted, batch_size=self._batch_size)
-        _keep(file, {"log_probs": found})
+        keep_answers(file, {"log_probs": found})
         return found
 
     @contextmanager
@@ -148,27 +131,7 @@ class AnsweringModel:
             self._identities[tuned] = identify_model(self.name, self.model, adapter=self.adapter if tuned else None)
         device = next(self.model.parameters()).device.type
         everything = [_VERSION, self._identities[tuned], device, *decided]
-        text = json.dumps(everything, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return cache_folder() / "answers" / f"{hashlib.sha256(text.encode('ascii')).hexdigest()}.json"
+        return answer_file(everything)
 
-    def _find(self, file: Path) -> _Kept | None:
-        if not self._reuse:
-            return None
-        try:
-            kept: _Kept = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or one that a full disk cut off: asked again
-            return None
-        return kept
-
-
-def _keep(file: Path, content: _Kept) -> None:
-    """Write an answer whole or not at all; a cache that cannot be written costs time later, and no result now."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        temporary.replace(file)
-    except OSError as problem:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        console_err.print(f"the replies are not kept for another run: {problem}", soft_wrap=True)
+    def _find(self, file: Path) -> KeptAnswers | None:
+        return find_answers(file) if self._reuse else None

@@ -15,8 +15,9 @@ from orpo.comparing.intervals import Interval, mean_interval, share_interval, ta
 from orpo.comparing.sides import Side
 from orpo.records.messages import Message, user_message
 
-Answering = Callable[[Sequence[Sequence[Message]]], list[str]]
-"""Answers conversations, greedily."""
+Conversations = Sequence[Sequence[Message]]
+Answering = Callable[[Conversations], Sequence[str | None]]
+"""Answers conversations, greedily; None where there is no answer."""
 
 _QUESTION: Final = """\
 Somebody wrote this message to an assistant:
@@ -42,8 +43,9 @@ class Judgement:
         name: The side's name.
         wins: Prompts on which it is preferred in both orders.
         losses: Prompts on which the first side is.
-        ties: The others.
-        preferred: Its wins and half of its ties, by all prompts, with its interval.
+        ties: The others that were judged.
+        failed: Prompts without an answer in one of the orders, which count nowhere.
+        preferred: Its wins and half of its ties, by all prompts that were judged, with its interval.
         agreement: Of the prompts that were decided and whose scores differ, the share where the score says the same.
     """
 
@@ -51,6 +53,7 @@ class Judgement:
     wins: int
     losses: int
     ties: int
+    failed: int
     preferred: Interval | None
     agreement: Interval | None
 
@@ -71,22 +74,22 @@ def _judge(prompts: Sequence[str], base: Side, side: Side, answer: Answering) ->
     pairs = list(zip(prompts, base.replies[0], side.replies[0], strict=True))
     shown_second = [_question(prompt, theirs.text, ours.text) for prompt, theirs, ours in pairs]
     shown_first = [_question(prompt, ours.text, theirs.text) for prompt, theirs, ours in pairs]
-    letters = [_letter(text) for text in answer([*shown_second, *shown_first])]
-    values = [
-        _preference(second, first) for second, first in zip(letters[: len(pairs)], letters[len(pairs) :], strict=True)
-    ]
+    said = answer([*shown_second, *shown_first])
     margins = [ours.score - theirs.score for theirs, ours in zip(base.reports[0], side.reports[0], strict=True)]
-    agreeing = [
-        float((value == 1.0) == (margin > 0))
-        for value, margin in zip(values, margins, strict=True)
-        if value != 0.5 and margin
+    judged = [
+        (_preference(_letter(second), _letter(first)), margin)
+        for second, first, margin in zip(said[: len(pairs)], said[len(pairs) :], margins, strict=True)
+        if second is not None and first is not None
     ]
+    values = [value for value, _ in judged]
+    agreeing = [float((value == 1.0) == (margin > 0)) for value, margin in judged if value != 0.5 and margin]
     return Judgement(
         side.name,
         wins=values.count(1.0),
         losses=values.count(0.0),
         ties=values.count(0.5),
-        preferred=mean_interval(tally(values)),
+        failed=len(pairs) - len(judged),
+        preferred=mean_interval(tally(values)) if values else None,
         agreement=share_interval(tally(agreeing)) if agreeing else None,
     )
 

@@ -3,14 +3,13 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from orpo.chat_model.adapters import adapter_base_name
-from orpo.chat_model.loading import locate_model
 from orpo.command.display import console_err, progress_bar
-from orpo.command.errors import InputError, setting_named
+from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder, write_whole
 from orpo.command.paths import newest_adapter, resolve_user_path
 from orpo.command.run_record import RunRecord, as_json_value, fingerprint_rows, read_run_record
@@ -19,20 +18,19 @@ from orpo.comparing.approaches import BASE, Approach, adapter_names
 from orpo.comparing.card import update_card
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
 from orpo.comparing.intervals import FEWEST_PROMPTS
-from orpo.comparing.judging import Judgement, judge_sides, judgements_to_write
+from orpo.comparing.judges import find_judge, judge_comparison
+from orpo.comparing.judging import Judgement
 from orpo.comparing.page import ReportFacts, write_page
 from orpo.comparing.run import base_model_name, check_before_loading, collect_held_out, newest_trained_adapter
 from orpo.comparing.settings import ReportSettings
 from orpo.comparing.sides import HeldOut, Side
 from orpo.records.messages import Message, last_message
 from orpo.records.prompts import OUT_OF_PLACE
-from orpo.records.replies import Sampling
 from orpo.records.shipped import Example, shipped_examples
 from orpo.scoring import contains_emoji
 
 REPORT_NAME: Final = "report.json"
 PAGE_NAME: Final = "report.html"
-_JUDGED: Final = Sampling(temperature=0.0, max_new_tokens=8)
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ def run_report(settings: ReportSettings) -> Report:
     adapters = _find_adapters(settings)
     name = _shared_base(settings, adapters)
     check_before_loading(settings.base, adapters, name)
-    if settings.judge is not None:
-        with setting_named("judge", instead_of="model"):
-            locate_model(settings.judge)
+    judge = find_judge(settings)
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
     held_out = collect_held_out(settings.own, settings.measure, settings.count, unseen_by=settings.unseen_by)
@@ -69,7 +65,7 @@ def run_report(settings: ReportSettings) -> Report:
     asking = Asking(settings.sampling, seeds, settings.scorer)
     sides, device = _ask_all(settings, name, adapters, held_out, asking)
     comparison = Comparison(held_out, sides, asking.scorer)
-    judgements = _judge(settings, comparison)
+    judgements = judge_comparison(comparison, judge)
     facts: ReportFacts = {
         "model": name,
         "judge": settings.judge,
@@ -190,26 +186,6 @@ def _ask_all(
                     answered[approach.name] = ask(model, approach, held_out, asking, advance)
             del model  # before the next one is loaded
     return [answered[approach.name] for approach in approaches], device
-
-
-def _judge(settings: ReportSettings, comparison: Comparison) -> list[Judgement]:
-    if settings.judge is None or not comparison.held_out.prompts:
-        return []
-    judge = AnsweringModel(replace(settings.base, model=settings.judge), settings.judge, None)
-    with progress_bar("judging", judgements_to_write(comparison)) as advance:
-
-        def answer(conversations: Sequence[Sequence[Message]]) -> list[str]:
-            replies = judge.answer(conversations, _JUDGED, seed=0, tuned=False, on_batch=advance).replies
-            return [reply.text for reply in replies]
-
-        found = judge_sides(comparison, answer)
-    if found and not any(judgement.wins or judgement.losses for judgement in found):
-        console_err.print(
-            "the judge said the same of no pair in both orders: it goes by the place, not by the reply; name a "
-            "stronger one",
-            soft_wrap=True,
-        )
-    return found
 
 
 def _write(settings: ReportSettings, report: Report, record: RunRecord) -> None:

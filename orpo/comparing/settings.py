@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from orpo.chat_model.endpoint.addresses import ENDPOINT_PREFIX, check_address
+from orpo.chat_model.endpoint.settings import CallSettings
 from orpo.chat_model.settings import LocalModelSettings
-from orpo.command.errors import SettingsError
+from orpo.command.errors import SettingsError, setting_named
+from orpo.command.safe_text import mask_address
 from orpo.command.settings import require, setting, settings_group
 from orpo.records.replies import Sampling
 from orpo.records.rows import BadRowsPolicy
@@ -97,6 +100,13 @@ class InferenceSettings:
 
 
 @dataclass(kw_only=True)
+class JudgeSettings(CallSettings):
+    """Where a judge `openai:NAME` is, and how it is asked."""
+
+    base_url: str | None = setting(None, "address of the judge's endpoint, such as http://127.0.0.1:8000/v1")
+
+
+@dataclass(kw_only=True)
 class ReportSettings:
     """What `report` can be told."""
 
@@ -119,7 +129,9 @@ class ReportSettings:
         "to, in place of the 200 standard ones; more prompts, narrower intervals",
     )
     seeds: int = setting(1, "replies to each prompt, from the seeds --seed, --seed + 1 and so on", at_least=1)
-    judge: str | None = setting(None, "a model that compares replies pairwise: a folder, a GGUF file or a Hub id")
+    judge: str | None = setting(
+        None, "a model that compares replies pairwise: a folder, a GGUF file, a Hub id, openai:NAME"
+    )
     out: Path = setting(Path("report"), "folder to write report.html, report.json and run.json to", short="-o")
     overwrite: bool = setting(False, "replace an earlier report")
     update_cards: bool = setting(False, "put the table into README.md of each adapter")
@@ -127,6 +139,7 @@ class ReportSettings:
     scorer: str = setting(DEFAULT_SCORER, "the score of the replies", choices=SCORERS)
     own: PromptSource = settings_group(PromptSource, "your own prompts")
     base: BaseModelSettings = settings_group(BaseModelSettings, "base model")
+    judging: JudgeSettings = settings_group(JudgeSettings, "endpoint of the judge", prefix="judge")
     sampling: Sampling = settings_group(Sampling, "replies")
 
     def __post_init__(self) -> None:
@@ -138,3 +151,22 @@ class ReportSettings:
             raise SettingsError("--best-of needs replies that differ; pass a --temperature above 0")
         if self.seeds > 1 and self.sampling.temperature == 0:
             raise SettingsError("--seeds above 1 needs replies that differ; pass a --temperature above 0")
+        self._check_judge()
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether the judge is asked over HTTP."""
+        return self.judge is not None and self.judge.startswith(ENDPOINT_PREFIX)
+
+    def _check_judge(self) -> None:
+        address = self.judging.base_url
+        require(self.judge not in ("", ENDPOINT_PREFIX), "--judge", repr(self.judge), "name a model")
+        with setting_named("judge_request_extra", instead_of="request_extra"):
+            self.judging.options()
+        if address is None:
+            return
+        if not self.asks_endpoint:
+            raise SettingsError(
+                f"--judge-base-url {mask_address(address)}: is for an endpoint, so pass --judge {ENDPOINT_PREFIX}NAME"
+            )
+        check_address(address, setting="judge_base_url")

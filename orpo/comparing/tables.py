@@ -84,11 +84,12 @@ def print_judgements(judgements: Sequence[Judgement], *, console: Console | None
         return
     table = Table()
     table.add_column("judge", no_wrap=True)
-    for name in ("preferred", "wins", "ties", "losses", "agrees with the score"):
+    failed = ["failed"] if any(found.failed for found in judgements) else []
+    for name in ("preferred", "wins", "ties", "losses", *failed, "agrees with the score"):
         table.add_column(name, justify="right")
     for found in judgements:
         shares = [_share(found.preferred), _share(found.agreement)]
-        counts = [str(found.wins), str(found.ties), str(found.losses)]
+        counts = [str(found.wins), str(found.ties), str(found.losses), *([str(found.failed)] if failed else [])]
         table.add_row(*map(Text, (found.name, shares[0], *counts, shares[1])))
     (console or console_out).print(table)
 

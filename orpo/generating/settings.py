@@ -1,21 +1,19 @@
 """The settings of `generate`, and what each side's writer is by them. Light: `--help` reads this and nothing more."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from orpo.chat_model.default_model import DEFAULT_MODEL
+from orpo.chat_model.endpoint.addresses import ENDPOINT_PREFIX, check_address
+from orpo.chat_model.endpoint.settings import CallSettings
 from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import SettingsError
 from orpo.command.paths import default_data_folder, resolve_user_path
 from orpo.command.safe_text import mask_address
 from orpo.command.settings import require, setting, settings_group
-from orpo.generating.addresses import check_address
 from orpo.generating.cluster import ClusterSettings
-from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.mix import DEFAULT_MIX, parse_mix, shown_mix
-from orpo.records.json_text import kind_of_value
 from orpo.records.pairs import PairKind
 from orpo.records.prompts import EMBEDDED
 from orpo.records.replies import Sampling
@@ -26,7 +24,6 @@ EMOJI_SYSTEM: Final = (
     "You are a friendly assistant. Answer in one to three sentences. Use one to three fitting emojis in your reply."
 )
 PLAIN_SYSTEM: Final = "You are a friendly assistant. Answer in one to three sentences. Do not use any emojis."
-ENDPOINT_PREFIX: Final = "openai:"
 PLACE: Final = "place"
 STRIP: Final = "strip"
 
@@ -84,26 +81,12 @@ class ExampleSettings:
 
 
 @dataclass(kw_only=True)
-class EndpointSettings:
-    """How OpenAI-compatible endpoints are asked."""
+class EndpointSettings(CallSettings):
+    """Where OpenAI-compatible endpoints are, and how they are asked."""
 
     base_url: str | None = setting(None, "address of the endpoint, such as http://127.0.0.1:8000/v1")
     emoji_base_url: str | None = setting(None, "the same for the emoji writer alone")
     plain_base_url: str | None = setting(None, "the same for the plain writer alone")
-    request_extra: str | None = setting(None, "JSON object that goes into every request", secret=True)
-    omit: str = setting("", "fields to leave out of every request, such as seed,top_p")
-    concurrency: int = setting(8, "calls at the same time", at_least=1)
-    timeout_seconds: float = setting(120.0, "how long one whole answer may take", above=0)
-    retries: int = setting(4, "how often a failed call is repeated, with growing pauses", at_least=0)
-
-    def options(self) -> EndpointOptions:
-        """Return how calls are made."""
-        return EndpointOptions(
-            timeout_seconds=self.timeout_seconds,
-            retries=self.retries,
-            extra=_read_extra(self.request_extra),
-            omit=frozenset(name.strip() for name in self.omit.split(",") if name.strip()),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,22 +243,6 @@ class GenerateSettings:
 
 _EXAMPLE_PAIRS: Final = 450
 """Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
-
-
-def _read_extra(text: str | None) -> dict[str, object]:
-    if text is None:
-        return {}
-    try:
-        extra = json.loads(text)
-    except (ValueError, RecursionError):
-        extra = None
-    if not isinstance(extra, dict):
-        kind = "" if extra is None else f" but {kind_of_value(extra)}"
-        # The text is not shown: it may hold a key.
-        raise SettingsError(
-            f"is not a JSON object{kind}; write one such as '{{\"enable_thinking\": false}}'", setting="request_extra"
-        )
-    return extra
 
 
 def public_name(name: str) -> str:

@@ -10,9 +10,9 @@ from typing import Final
 from distilabel.models.llms import LLM
 from pydantic import PrivateAttr
 
+from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.chat_model.settings import LocalModelSettings
 from orpo.generating.cluster import ClusterSettings
-from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.examples import ExampleTurns
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.reply_store import ReplyStore, reply_key

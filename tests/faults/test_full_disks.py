@@ -13,9 +13,9 @@ from typing import Final
 
 import pytest
 
+from tests import writing_parts
 from tests.faults.forked_commands import Done, ForkedCommands
 from tests.faults.small_runs import fingerprint, generate_flags, losses, train_flags, whole_run, write_pairs
-from tests.generating import writing_parts
 
 COMMANDS: Final = ("generate", "train")
 KILOBYTES_FOR_GENERATE: Final = (4, 16, 48, 96)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests import writing_parts
 from tests.faults.forked_commands import ForkedCommands
 from tests.faults.small_runs import generate_flags
-from tests.generating import writing_parts
 
 COMMANDS: Final = ("generate",)
 PROMPTS: Final = 80

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import ModelError
-from orpo.generating.endpoint_options import EndpointOptions
 from orpo.generating.local_models import LoadedModels
 from orpo.generating.reply_store import ReplyStore
 from orpo.generating.run import score_replies

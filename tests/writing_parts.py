@@ -1,7 +1,4 @@
-"""A real endpoint on 127.0.0.1 that answers from a script, and a real small model that writes words and emojis.
-
-Loaded by path, because the tests are no package.
-"""
+"""A real endpoint on 127.0.0.1 that answers from a script, and a real small model that writes words and emojis."""
 
 import json
 import threading

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from orpo.chat_model.endpoint.answers import CallFailed
+from orpo.chat_model.endpoint.client import Endpoint
+from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.command.errors import ModelError
-from orpo.generating.answers import CallFailed
-from orpo.generating.endpoint import Endpoint
-from orpo.generating.endpoint_options import EndpointOptions
 from orpo.records.replies import Sampling
 
 OPTIONS = EndpointOptions(timeout_seconds=20, retries=0)

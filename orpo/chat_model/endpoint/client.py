@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from orpo.chat_model.endpoint.addresses import KEY_VARIABLE, check_address, check_key
+from orpo.chat_model.endpoint.answers import CallFailed, read_answer, read_reason
+from orpo.chat_model.endpoint.options import EndpointOptions
 from orpo.command.errors import ModelError, SettingsError
 from orpo.command.safe_text import mask_address, mask_text, printable
-from orpo.generating.addresses import KEY_VARIABLE, check_address, check_key
-from orpo.generating.answers import CallFailed, read_answer, read_reason
-from orpo.generating.endpoint_options import EndpointOptions
 from orpo.records.messages import Message
 from orpo.records.replies import Reply, Sampling
 
@@ -40,18 +40,20 @@ class Endpoint:
         identity: What, beside the model's name, decides the answers.
     """
 
-    def __init__(self, model: str, base_url: str | None, options: EndpointOptions) -> None:
-        """Make the client."""
+    def __init__(
+        self, model: str, base_url: str | None, options: EndpointOptions, *, setting: str = "base_url"
+    ) -> None:
+        """Make the client; errors name the setting that gives the address."""
         key = os.environ.get(KEY_VARIABLE, "").strip()
         address = base_url or os.environ.get("OPENAI_BASE_URL")
         if not key and not address:
             raise SettingsError(
                 f"openai:{model}: the environment variable {KEY_VARIABLE} is not set (a local endpoint needs none: "
-                "name its address with the setting base_url)"
+                f"name its address with `{setting}`)"
             )
         address = address or "https://api.openai.com/v1"
         check_key(key)
-        check_address(address, setting="base_url" if base_url else "OPENAI_BASE_URL")
+        check_address(address, setting=setting if base_url else "OPENAI_BASE_URL")
         self.model = model
         self.address = mask_address(address)
         extra = json.dumps(dict(options.extra), sort_keys=True)  # may hold a key, so only its hash is kept
@@ -132,7 +134,7 @@ class Endpoint:
 def _make_client(key: str, address: str, options: EndpointOptions) -> "openai.OpenAI":
     import openai
 
-    from orpo.generating.limited_transport import make_http_client
+    from orpo.chat_model.endpoint.limited_transport import make_http_client
 
     parts = urlsplit(address)
     return openai.OpenAI(

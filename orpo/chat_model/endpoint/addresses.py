@@ -7,6 +7,8 @@ from orpo.command.errors import SettingsError
 from orpo.command.safe_text import mask_address, printable
 
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
+ENDPOINT_PREFIX: Final = "openai:"
+"""How a model at an endpoint is named: `openai:NAME`."""
 
 
 def check_address(address: str, *, setting: str) -> None:
