@@ -2,14 +2,14 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from orpo.chat_model.adapters import adapter_base_name
 from orpo.command.display import console_err, progress_bar
-from orpo.command.errors import InputError
+from orpo.command.errors import InputError, SettingsError
 from orpo.command.output_folder import check_output_folder, new_folder, write_whole
 from orpo.command.paths import newest_adapter, resolve_user_path
 from orpo.command.run_record import RunRecord, as_json_value, fingerprint_rows, read_run_record
@@ -60,10 +60,11 @@ def run_report(settings: ReportSettings) -> Report:
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
     trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
     held_out = collect_held_out(settings.own, settings.measure, settings.count, unseen_by=settings.unseen_by)
+    approaches = approaches_of(settings, adapters)
     _warn_of_few(held_out)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     asking = Asking(settings.sampling, seeds, settings.scorer)
-    sides, device = _ask_all(settings, name, adapters, held_out, asking)
+    sides, device = _ask_all(settings, name, approaches, held_out, asking)
     comparison = Comparison(held_out, sides, asking.scorer)
     judgements = judge_comparison(comparison, judge)
     facts: ReportFacts = {
@@ -107,6 +108,9 @@ def example_turns(examples: Sequence[Example], count: int) -> list[Message]:
     ]
     dice = random.Random(0)
     quiet = count // 4
+    most = next(n for n in range(count, -1, -1) if n // 4 <= len(restrained) and n - n // 4 <= len(lively))
+    if most < count:
+        raise SettingsError(f"{count}: only {most} examples ship; take that many or fewer", setting="few_shot")
     chosen = [*dice.sample(lively, count - quiet), *dice.sample(restrained, quiet)]
     dice.shuffle(chosen)
     return [
@@ -134,9 +138,12 @@ def _find_adapters(settings: ReportSettings) -> list[Path]:
 
 def _shared_base(settings: ReportSettings, adapters: Sequence[Path]) -> str:
     """Return the base model's name; InputError where the adapters were trained on different ones."""
-    if settings.base.model is not None or not adapters:
+    if not adapters:
         return base_model_name(settings.base, None)
     names = {adapter: adapter_base_name(adapter) for adapter in adapters}
+    if settings.base.model is not None:
+        _tell_other_bases(names, settings.base.model)
+        return settings.base.model
     first, *others = adapters
     for other in others:
         if names[other] != names[first]:
@@ -146,6 +153,15 @@ def _shared_base(settings: ReportSettings, adapters: Sequence[Path]) -> str:
                 setting="adapter",
             )
     return names[first]
+
+
+def _tell_other_bases(names: Mapping[Path, str], given: str) -> None:
+    """Say which adapters were trained on another base than the one given: a moved folder, or a mistake."""
+    for adapter, name in names.items():
+        if name != given:
+            console_err.print(
+                f"{adapter} was trained on {name} and is measured on {given}, the base model given", soft_wrap=True
+            )
 
 
 def _training_settings(adapter: Path) -> dict[str, object] | None:
@@ -169,14 +185,14 @@ def _warn_of_few(held_out: HeldOut) -> None:
 
 
 def _ask_all(
-    settings: ReportSettings, name: str, adapters: Sequence[Path], held_out: HeldOut, asking: Asking
+    settings: ReportSettings, name: str, approaches: Sequence[Approach], held_out: HeldOut, asking: Asking
 ) -> tuple[list[Side], str]:
     """Ask every approach; those without an adapter are asked of the first model loaded, its adapter off."""
-    approaches = approaches_of(settings, adapters)
     total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
     answered: dict[str, Side] = {}
     device = ""
     with progress_bar("answering", total) as advance:
+        adapters = [approach.adapter for approach in approaches if approach.adapter is not None]
         to_load: list[Path | None] = [*adapters] or [None]
         for adapter in to_load:
             model = AnsweringModel(settings.base, name, adapter)

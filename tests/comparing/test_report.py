@@ -96,6 +96,7 @@ def test_without_an_adapter_prompting_alone_is_compared(
     [
         ([], InputError, "holds no trained adapter yet"),
         (["--adapter", "nowhere"], InputError, "--adapter .*nowhere: there is no such folder"),
+        (["--prompting", "--few-shot", "5000"], SettingsError, "--few-shot 5000: only [0-9]+ examples ship; take that"),
         (["--best-of", "1"], SettingsError, "--best-of 1: must be 0"),
         (["--best-of", "2", "--temperature", "0"], SettingsError, "--best-of needs replies that differ"),
         (["--seeds", "0"], SettingsError, "--seeds 0: must be at least 1"),
@@ -115,18 +116,37 @@ def test_what_is_wrong_is_one_clear_line(
     assert re.search(message, said) and "\n" not in said
 
 
+def with_base(adapter: Path, folder: Path, name: str) -> Path:
+    """Return a copy of an adapter that says it was trained on another base model."""
+    copied = Path(shutil.copytree(adapter, folder))
+    file = copied / "adapter_config.json"
+    config = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": name}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    return copied
+
+
 def test_adapters_of_different_base_models_are_refused(trained: Path, adapter_folder: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(adapter_folder, tmp_path / "other"))
-    config = json.loads((other / "adapter_config.json").read_text(encoding="utf-8"))
-    (other / "adapter_config.json").write_text(
-        json.dumps({**config, "base_model_name_or_path": "a/b"}), encoding="utf-8"
-    )
+    other = with_base(adapter_folder, tmp_path / "other", "a/b")
     with pytest.raises(InputError) as caught:
         main(["--adapter", str(trained), str(other)])
     said = caught.value.for_command()
     assert said.startswith(f"--adapter {other}: was trained on a/b, and {trained} on ") and "\n" not in said
     with pytest.raises(InputError, match="is given twice"):
         main(["--adapter", str(trained), str(trained)])
+
+
+def test_a_base_model_of_ones_own_is_taken_and_told(
+    trained: Path, adapter_folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --model, adapters of different bases were measured on one of them without a word."""
+    other = with_base(adapter_folder, tmp_path / "other", "a/b")
+    (other / "run.json").write_text("{", encoding="utf-8")
+    given = ["--adapter", str(trained), str(other), "--model", str(model_folder), "--count", "2"]
+    assert main([*given, "--out", str(tmp_path / "report"), *SHORT]) == 0
+    told = capsys.readouterr().err
+    assert f"{other} was trained on a/b and is measured on {model_folder}, the base model given" in told
+    assert f"{trained} was trained on" not in told
+    assert f"{other / 'run.json'} is not JSON" in told and "the report cannot say how it was trained" in told
 
 
 def test_a_folder_that_exists_stays(trained: Path, tmp_path: Path) -> None:
