@@ -53,11 +53,16 @@ def cache_folder() -> Path:
 
 def newest_adapter(folder: Path | None = None) -> Path | None:
     """Return the training run that finished last and holds an adapter, or None."""
+    return next(iter(finished_adapters(folder)), None)
+
+
+def finished_adapters(folder: Path | None = None) -> list[Path]:
+    """Return the finished training runs that hold an adapter, the newest first."""
     runs = default_training_folder() if folder is None else folder
     if not runs.is_dir():
-        return None
+        return []
     finished = [run for run in [runs, *runs.iterdir()] if not run.name.startswith(".") and _is_finished_run(run)]
-    return max(finished, key=_finished_at, default=None)
+    return sorted(finished, key=_finished_at, reverse=True)
 
 
 def resolve_user_path(text: str | Path) -> Path:

@@ -1,0 +1,114 @@
+"""From the settings of `serve` to a server that runs until it is stopped."""
+
+import os
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from orpo.command.display import console_err, console_out, print_warnings
+from orpo.command.errors import SettingsError
+from orpo.command.ports import require_free_port
+from orpo.serving.guard import Admission, is_loopback
+from orpo.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from orpo.serving.models import ServedModels
+
+TOKEN_VARIABLE: Final = "ORPO_SERVE_TOKEN"
+_SHORTEST_TOKEN: Final = 16
+_CLOSING_SECONDS: Final = 2
+
+
+def run_server(settings: ServeSettings) -> None:
+    """Answer until Ctrl-C; the page is there at once, and the models are loaded meanwhile."""
+    require_free_port(settings.port, host=settings.host)
+    admission, is_made = _admission(settings)
+
+    import uvicorn
+
+    from orpo.serving.application import make_application
+    from orpo.serving.engine import Engine
+    from orpo.serving.models import find_models
+    from orpo.serving.service import Service
+
+    catalogue = find_models(settings)
+    print_warnings(catalogue.notes)
+
+    def load() -> "ServedModels":
+        from orpo.chat_model.options import resolve_device
+        from orpo.serving.models import ServedModels
+
+        resolve_device(settings.base.device)
+        return ServedModels(catalogue, settings.base)
+
+    def say_ready() -> None:
+        console_err.print(f"ready: {', '.join(catalogue.ids)}", soft_wrap=True)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    engine = Engine(
+        load,
+        slots=settings.base.batch_size,
+        most_waiting=settings.limits.max_waiting,
+        on_loaded=say_ready,
+        on_failure=stop,
+    )
+    service = Service(catalogue, engine, settings.sampling, settings.limits, settings.base)
+    config = uvicorn.Config(
+        make_application(service, admission),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_CLOSING_SECONDS,
+    )
+    server = _announcing_server(config, lambda port: _announce(settings, port, admission.token if is_made else None))
+    engine.start()
+    try:
+        server.run()
+    finally:
+        engine.stop()
+    if engine.failure is not None:
+        raise engine.failure
+
+
+def _admission(settings: ServeSettings) -> tuple[Admission, bool]:
+    """Return whom to let in, and whether the token was made here."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
+        raise SettingsError(f"{TOKEN_VARIABLE}: must be at least {_SHORTEST_TOKEN} letters and digits; or leave it unset")
+    is_made = token is None and not is_loopback(settings.host)
+    names = tuple(name.strip().lower() for name in settings.allow_host)
+    made = secrets.token_urlsafe(24) if is_made else token
+    return Admission(settings.host, names, made, settings.limits.max_body_kb * 1024), is_made
+
+
+def _announcing_server(config: "uvicorn.Config", announce: Callable[[int], None]) -> "uvicorn.Server":
+    """Return a server that says where it listens as soon as it does."""
+    import socket
+
+    import uvicorn
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for server in self.servers:
+                announce(server.sockets[0].getsockname()[1])
+                break
+
+    return Announcing(config)
+
+
+def _announce(settings: ServeSettings, port: int, made_token: str | None) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    end = f"/#token={made_token}" if made_token else "/"
+    console_out.print(f"page      http://{host}:{port}{end}", soft_wrap=True)
+    console_out.print(f"endpoint  http://{host}:{port}/v1", soft_wrap=True)
+    if made_token:
+        console_out.print(f"token     {made_token}   (shown once; {TOKEN_VARIABLE} sets one)", soft_wrap=True)
+    console_err.print("loading the models; Ctrl-C stops", soft_wrap=True)
