@@ -18,9 +18,16 @@ def main(argv: list[str]) -> int:
     """Serve until Ctrl-C, or write the votes as preference pairs."""
     settings = parse_settings(ServeSettings, argv, prog="serve.py", description=__doc__)
 
-    from orpo.serving.run import run_server
+    from orpo.command.display import console_out
+    from orpo.serving.run import export, run_server
 
-    run_server(settings)
+    if settings.export_votes is None:
+        run_server(settings)
+        return 0
+    done = export(settings)
+    left_out = "".join(f", {reason} {count}" for reason, count in done.left_out.items())
+    console_out.print(f"{done.pairs} pairs{left_out and f' (left out{left_out[1:]})'}", soft_wrap=True)
+    console_out.print(f"train on them: uv run orpo/train.py --data {done.folder}", soft_wrap=True)
     return 0
 
 

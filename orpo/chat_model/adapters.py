@@ -5,18 +5,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-import torch
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from orpo.chat_model.default_model import DEFAULT_MODEL
-from orpo.chat_model.loading import load_model, load_tokenizer, read_tokenizer
 from orpo.chat_model.model_files import ADAPTER_CONFIG, one_line, read_json
 from orpo.chat_model.settings import LocalModelSettings
 from orpo.command.errors import InputError, ModelError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a folder is checked before the seconds that the libraries take
+    import torch
     from peft import PeftModel
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS: Final = "adapter_model.safetensors"
 _CONVERTED_DEFAULT: Final = re.compile(rf"{re.escape(DEFAULT_MODEL)}-[0-9a-f]{{16}}")
@@ -26,6 +24,8 @@ def load_chat_model(
     model: str, adapter: Path | None, settings: LocalModelSettings
 ) -> "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]":
     """Return a model ready to answer, with an adapter on where there is one, and its tokenizer."""
+    from orpo.chat_model.loading import load_model, load_tokenizer
+
     template, remote = settings.chat_template, settings.trust_remote_code
     if adapter is not None:
         return load_with_adapter(
@@ -44,8 +44,8 @@ def load_with_adapter(
     model: str | None,
     adapter: Path,
     *,
-    device: torch.device | str,
-    dtype: torch.dtype | str,
+    device: "torch.device | str",
+    dtype: "torch.dtype | str",
     trust_remote_code: bool = False,
     chat_template: Path | None = None,
 ) -> "tuple[PeftModel, PreTrainedTokenizerBase]":
@@ -53,6 +53,8 @@ def load_with_adapter(
 
     Without a model's name it is the one that the adapter was trained on.
     """
+    from orpo.chat_model.loading import load_model
+
     name = adapter_base_name(adapter) if model is None else model
     tokenizer = load_adapter_tokenizer(name, adapter, trust_remote_code=trust_remote_code, chat_template=chat_template)
     base = load_model(name, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
@@ -61,8 +63,10 @@ def load_with_adapter(
 
 def load_adapter_tokenizer(
     model: str, adapter: Path, *, trust_remote_code: bool = False, chat_template: Path | None = None
-) -> PreTrainedTokenizerBase:
+) -> "PreTrainedTokenizerBase":
     """Return an adapter's own copy of the tokenizer, whose template it was trained with, or else the base model's."""
+    from orpo.chat_model.loading import load_tokenizer, read_tokenizer
+
     if (adapter / "tokenizer_config.json").is_file():
         return read_tokenizer(str(adapter), str(adapter), trust_remote_code, chat_template)
     return load_tokenizer(model, trust_remote_code=trust_remote_code, chat_template=chat_template)
@@ -153,7 +157,7 @@ def _resize_to(base: "PreTrainedModel | PeftModel", adapter: Path) -> None:
             f"holds numbers that are not finite in {len(broken)} of its weights, the first {broken[0]}; its training "
             "ran away, choose an earlier checkpoint",
         )
-    size = cast(nn.Embedding, base.get_input_embeddings()).num_embeddings
+    size = cast("nn.Embedding", base.get_input_embeddings()).num_embeddings
     rows = rows or max(size, 1 + max(_added_tokens(adapter), default=0))
     if rows != size and hasattr(base, "peft_config"):
         raise _problem(

@@ -26,9 +26,14 @@ def checkout_folder() -> Path | None:
     return checkout if (checkout / "pyproject.toml").is_file() else None
 
 
+def data_folder() -> Path:
+    """Return the folder whose subfolders are data sets."""
+    return project_folder() / "data"
+
+
 def default_data_folder() -> Path:
     """Return where `generate` writes preference pairs and `train` looks for them."""
-    return project_folder() / "data" / "preferences"
+    return data_folder() / "preferences"
 
 
 def default_training_folder() -> Path:

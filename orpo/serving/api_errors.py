@@ -48,8 +48,9 @@ def as_api_error(problem: Exception) -> ApiError:
     if isinstance(problem, BusyError):
         return ApiError(429, "as many requests wait as may; ask again in a moment", code="server_busy")
     if isinstance(problem, OrpoError):
-        code = "context_length_exceeded" if "context" in str(problem) else None
-        return ApiError(400, str(problem.args[0]), code=code, param=_PARAMS.get(problem.setting, "messages"))
+        if "model's context" in str(problem):
+            return ApiError(400, str(problem), code="context_length_exceeded", param="messages")
+        return ApiError(400, str(problem.args[0]), param=_PARAMS.get(problem.setting))
     return ApiError(500, "the server failed; its terminal says how", code="internal_error")
 
 
@@ -57,5 +58,7 @@ async def answer_error(request: Request, problem: Exception) -> Response:
     """Answer a request that failed."""
     if isinstance(problem, HTTPException):
         what = f"{request.method} {request.url.path}: {problem.detail}"
-        return ApiError(problem.status_code, what, code="unknown_url" if problem.status_code == 404 else None).response()
+        return ApiError(
+            problem.status_code, what, code="unknown_url" if problem.status_code == 404 else None
+        ).response()
     return as_api_error(problem).response()

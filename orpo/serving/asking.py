@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 MakeJob = Callable[[Callable[[Event], None]], Job]
 
 
-async def ask(engine: Engine, makers: Sequence[MakeJob]) -> AsyncIterator[tuple[int, Event]]:
+async def ask(engine: Engine, makers: Sequence[MakeJob]) -> AsyncGenerator[tuple[int, Event], None]:
     """Yield (which job, event) until every job is finished or one has failed; leaving early cancels them all.
 
     Each maker gets the function that its job tells its events.
@@ -72,7 +72,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, lines: AsyncIterator[str]) -> None:
+    def __init__(self, lines: AsyncGenerator[str, None]) -> None:
         """Answer with these, each the data of one event."""
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -91,8 +91,7 @@ class EventStream(Response):
                 one.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await one
-            if hasattr(self._lines, "aclose"):
-                await self._lines.aclose()
+            await self._lines.aclose()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

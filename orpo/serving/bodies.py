@@ -37,7 +37,9 @@ def _as_api_error(problem: ValidationError) -> ApiError:
     first = problem.errors(include_url=False)[0]
     param = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return ApiError(400, f"{param}: this server knows no such parameter; leave it out", code="unknown_parameter", param=param)
+        return ApiError(
+            400, f"{param}: this server knows no such parameter; leave it out", code="unknown_parameter", param=param
+        )
     if not param:
         return ApiError(400, f"the body is not what was expected: {first['msg']}")
     return ApiError(400, f"{param}: {first['msg']}", code="invalid_value", param=param)

@@ -6,7 +6,7 @@ What the models cannot do is refused by name, never left out in silence; so is a
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -309,11 +309,11 @@ async def _stream(
 
 
 async def _chunks(
-    completion: Completion, events: AsyncIterator[tuple[int, Event]], has_usage: bool
-) -> AsyncIterator[str]:
+    completion: Completion, events: AsyncGenerator[tuple[int, Event], None], has_usage: bool
+) -> AsyncGenerator[str, None]:
     for number in range(len(completion.choices)):
         yield completion.chunk(number, {"role": "assistant", "content": ""})
-    async with aclosing(events):  # type: ignore[type-var]
+    async with aclosing(events):
         async for number, event in events:
             try:
                 completion.take(number, event)

@@ -52,6 +52,11 @@ class Engine:
         """Whether the models are loaded."""
         return self._models is not None
 
+    @property
+    def dtype(self) -> str:
+        """The number format that replies are computed in; empty until the models are loaded."""
+        return "" if self._models is None else self._models.dtype
+
     def start(self) -> None:
         """Begin to load."""
         self._thread.start()

@@ -1,8 +1,8 @@
 """Who may ask: the checks that stand before every request, and the headers on every answer.
 
-A page of another site that is open in the user's browser must not be able to ask anything here: not by a name of its own
-that points to this machine (DNS rebinding: the Host header tells), and not by a form or script (CSRF: the Origin header
-and Sec-Fetch-Site tell). Whoever listens on more than this machine asks for a token too.
+A page of another site that is open in the user's browser must not be able to ask anything here: not by a name of its
+own that points to this machine (DNS rebinding: the Host header tells), and not by a form or script (CSRF: the Origin
+header and Sec-Fetch-Site tell). Whoever listens on more than this machine asks for a token too.
 """
 
 import hmac
@@ -71,7 +71,9 @@ class Admission:
         if not is_page and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return ApiError(403, "pages of other sites may not ask here", code="wrong_origin")
         if not is_page and not self._has_token(headers.get("authorization", "")):
-            return ApiError(401, "send the token that the server printed as Authorization: Bearer", code="invalid_api_key")
+            return ApiError(
+                401, "send the token that the server printed as Authorization: Bearer", code="invalid_api_key"
+            )
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdecimal() or int(length) > self.most_bytes:
             return self.too_large()
@@ -143,5 +145,3 @@ def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
-
-

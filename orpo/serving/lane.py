@@ -63,18 +63,18 @@ class Lane:
         """Tell what a new token adds, and whether it is the last."""
         job, text = self._jobs[one]
         assert self._loop is not None
-        if self._loop.is_whole(one):
+        is_whole = self._loop.is_whole(one)
+        if is_whole:
             reply = as_reply(self._tokenizer, one.ids, self._end_ids)
             piece, is_stopped = text.finish(reply.text)
-            reason = "stop" if is_stopped or reply.finished else "length"
+            is_stopped |= reply.finished
         else:
             piece, is_stopped = text.feed(decode_text(self._tokenizer, one.ids))
-            reason = "stop" if is_stopped else ""
         if piece:
             job.tell(Piece(piece))
-        if reason == "stop" or reason == "length":
+        if is_whole or is_stopped:
             self._leave(one)
-            job.tell(Finished(reason, len(one.ids)))
+            job.tell(Finished("stop" if is_stopped else "length", len(one.ids)))
 
     def _leave(self, one: Writing) -> None:
         assert self._loop is not None

@@ -3,22 +3,42 @@
 import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orpo.command.display import console_err, console_out, print_warnings
-from orpo.command.errors import SettingsError
+from orpo.command.errors import InputError, SettingsError
+from orpo.command.paths import data_folder, resolve_user_path
 from orpo.command.ports import require_free_port
 from orpo.serving.guard import Admission, is_loopback
+from orpo.serving.judgements import STORE_NAME, JudgementStore
 from orpo.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     import uvicorn
 
     from orpo.serving.models import ServedModels
+    from orpo.serving.votes import ExportedVotes
 
 TOKEN_VARIABLE: Final = "ORPO_SERVE_TOKEN"
 _SHORTEST_TOKEN: Final = 16
 _CLOSING_SECONDS: Final = 2
+
+
+def export(settings: ServeSettings) -> "ExportedVotes":
+    """Write the votes as preference pairs."""
+    from orpo.serving.votes import export_votes
+
+    assert settings.export_votes is not None
+    file = _store_file(settings)
+    if not file.is_file():
+        raise InputError(f"{file}: there are no votes yet; vote on the page of `uv run orpo/serve.py` first")
+    folder = resolve_user_path(settings.export_votes)
+    return export_votes(JudgementStore(file), folder, overwrite=settings.overwrite)
+
+
+def _store_file(settings: ServeSettings) -> Path:
+    return data_folder() / STORE_NAME if settings.store is None else resolve_user_path(settings.store)
 
 
 def run_server(settings: ServeSettings) -> None:
@@ -37,10 +57,8 @@ def run_server(settings: ServeSettings) -> None:
     print_warnings(catalogue.notes)
 
     def load() -> "ServedModels":
-        from orpo.chat_model.options import resolve_device
         from orpo.serving.models import ServedModels
 
-        resolve_device(settings.base.device)
         return ServedModels(catalogue, settings.base)
 
     def say_ready() -> None:
@@ -56,7 +74,9 @@ def run_server(settings: ServeSettings) -> None:
         on_loaded=say_ready,
         on_failure=stop,
     )
-    service = Service(catalogue, engine, settings.sampling, settings.limits, settings.base)
+    store = JudgementStore(_store_file(settings))
+    data = tuple(settings.data)
+    service = Service(catalogue, engine, store, settings.sampling, settings.limits, settings.base, data)
     config = uvicorn.Config(
         make_application(service, admission),
         host=settings.host,
@@ -71,8 +91,12 @@ def run_server(settings: ServeSettings) -> None:
     engine.start()
     try:
         server.run()
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"votes and reviews are kept in {store.file}")
+        raise
     finally:
         engine.stop()
+        store.close()
     if engine.failure is not None:
         raise engine.failure
 
@@ -81,7 +105,9 @@ def _admission(settings: ServeSettings) -> tuple[Admission, bool]:
     """Return whom to let in, and whether the token was made here."""
     token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
     if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
-        raise SettingsError(f"{TOKEN_VARIABLE}: must be at least {_SHORTEST_TOKEN} letters and digits; or leave it unset")
+        raise SettingsError(
+            f"{TOKEN_VARIABLE}: must be at least {_SHORTEST_TOKEN} letters and digits; or leave it unset"
+        )
     is_made = token is None and not is_loopback(settings.host)
     names = tuple(name.strip().lower() for name in settings.allow_host)
     made = secrets.token_urlsafe(24) if is_made else token

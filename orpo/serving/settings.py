@@ -36,7 +36,9 @@ class ServeSettings:
     allow_host: list[str] = setting([], "further names by which this machine may be called, such as a proxy's")
     store: Path | None = setting(None, "file that keeps votes and reviews (default: data/judgements.sqlite)")
     data: list[str] = setting([], "data sets to review, beside those in data/")
-    export_votes: Path | None = setting(None, "write the votes as preference pairs to this new folder, and serve nothing")
+    export_votes: Path | None = setting(
+        None, "write the votes as preference pairs to this new folder, and serve nothing"
+    )
     overwrite: bool = setting(False, "let the votes replace an earlier export")
     limits: Limits = settings_group(Limits, "limits")
     base: ServedModelSettings = settings_group(ServedModelSettings, "base model")

@@ -17,6 +17,7 @@ from orpo.records.replies import Sampling
 from orpo.serving.application import make_application
 from orpo.serving.engine import Engine
 from orpo.serving.guard import Admission
+from orpo.serving.judgements import JudgementStore
 from orpo.serving.models import Catalogue, ServedModels
 from orpo.serving.service import Service
 from orpo.serving.settings import Limits, ServedModelSettings
@@ -97,9 +98,12 @@ def running(service: Service, admission: Admission | None = None) -> Iterator[Se
         thread.join(10)
 
 
-@pytest.fixture(scope="session")
-def service(catalogue: Catalogue, engine: Engine) -> Service:
-    return Service(catalogue, engine, Sampling(max_new_tokens=24), Limits(max_reply_tokens=400), BASE_SETTINGS)
+@pytest.fixture(scope="module")
+def service(catalogue: Catalogue, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    store = JudgementStore(tmp_path_factory.mktemp("store") / "judgements.sqlite")
+    sampling, limits = Sampling(max_new_tokens=24), Limits(max_reply_tokens=400)
+    yield Service(catalogue, engine, store, sampling, limits, BASE_SETTINGS)
+    store.close()
 
 
 @pytest.fixture(scope="module")
