@@ -6,7 +6,7 @@ ARGS ?=
 TRAINED = $(if $(ORPO_HOME),$(ORPO_HOME)/,)trained
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo generate train inference tensorboard trained-runs check test faults bench
+.PHONY: help setup demo generate train inference serve tensorboard trained-runs check test faults bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ train: setup ## preference pairs -> LoRA adapter, into trained/
 
 inference: setup ## talk to the tuned model, base and tuned side by side
 	$(UV) run orpo/inference.py $(ARGS)
+
+serve: setup ## a page to talk, vote and review pairs on, and an endpoint, on 127.0.0.1:8000
+	$(UV) run orpo/serve.py $(ARGS)
 
 tensorboard: trained-runs setup ## show the training runs on 127.0.0.1:6006 (PORT=...)
 	@$(UV) run python -m orpo.command.ports $(PORT) 'choose another one: make tensorboard PORT=6007'

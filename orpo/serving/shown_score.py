@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from orpo.scoring import DEFAULT_SCORER, SCORERS, find_emojis, get_scorer, suggest_emojis
+from orpo.scoring import DEFAULT_SCORER, SCORERS, find_emojis, get_scorer, strip_emojis, suggest_emojis
 from orpo.serving.api_errors import ApiError
 from orpo.serving.bodies import RequestBody, read_body
 
@@ -43,7 +43,7 @@ async def _score(request: Request) -> Response:
 def _scored(asked: ToScore) -> dict[str, object]:
     shown = shown_text(asked.text, asked.prompt, asked.system, asked.profile)
     if asked.suggest:
-        shown["suggestions"] = [asdict(pick) for pick in suggest_emojis(asked.text, asked.prompt)]
+        shown["suggestions"] = [asdict(pick) for pick in suggest_emojis(strip_emojis(asked.text), asked.prompt)]
     return shown
 
 

@@ -10,7 +10,7 @@ async function score() {
   const picks = report.suggestions.map((pick) => make("li", {}, `${pick.emoji} ${pick.value.toFixed(2)}: ${pick.reason}`));
   find("score-result").replaceChildren(
     make("p", { class: "reply" }, ...marked(report)), make("p", {}, scoreText(report)), partsTable(report),
-    make("h2", {}, "What would suit it"), picks.length ? make("ul", {}, ...picks) : make("p", { class: "note" }, "None is in place."));
+    make("h2", {}, "What would suit it, without its emojis"), picks.length ? make("ul", {}, ...picks) : make("p", { class: "note" }, "None is in place."));
 }
 
 export function startScore(state) {

@@ -82,11 +82,11 @@ async function drawTally() {
   const rows = tallies.map((row) => {
     const share = row.share === null ? "–" : `${percent(row.share)} (${percent(row.low)} to ${percent(row.high)})`;
     const second = row.is_current ? row.second : `${row.second} (an earlier one)`;
-    const cells = [share, row.first_wins, row.second_wins, row.both, row.neither];
+    const cells = [share, row.second_wins, row.first_wins, row.both, row.neither];
     return make("tr", {}, make("th", { scope: "row" }, `${second} over ${row.first}`),
       ...cells.map((cell) => make("td", { class: "number" }, String(cell))));
   });
-  const names = ["models", "preferred", "first", "second", "both", "neither"].map((name) => make("th", { scope: "col" }, name));
+  const names = ["models", "preferred", "for", "against", "both", "neither"].map((name) => make("th", { scope: "col" }, name));
   const caption = "How often the model named first was preferred, of the votes for one side, with Wilson's 95 % interval";
   find("tally").replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tally" },
     make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...names)), make("tbody", {}, ...rows))));
