@@ -6,6 +6,7 @@
     uv run orpo/export.py --to gguf-adapter              base and LoRA adapter as two files for llama.cpp
     uv run orpo/export.py --to ollama                    GGUF and Modelfile
     uv run orpo/export.py --adapter trained/a --dtype float32 --out exported/a
+    uv run orpo/export.py --push my-emoji-model          upload too: private, and only after a yes
 
 Twenty held-out prompts are answered greedily before and after. Merged weights must answer equal to the letter in
 float32; a GGUF file is run in a real llama.cpp, where every prompt must become the same tokens. An export that fails
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> int:
         if size >= 2**20:
             console_out.print(f"{name}  {size / 2**20:.0f} MiB", soft_wrap=True)
     console_out.print(f"exported  {result.folder}", soft_wrap=True)
+    if settings.push is not None:
+        console_out.print(f"uploaded  {result.address or 'nothing, as told'}", soft_wrap=True)
     return 0
 
 

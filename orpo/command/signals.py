@@ -56,7 +56,8 @@ def is_own_command() -> bool:
     """Tell whether the program that runs is one of this package's commands, and not a test or a user's own."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return file is not None and os.path.dirname(os.path.abspath(file)) == package
+    is_program = file is not None and os.path.basename(file) == "orpo"  # as it is installed
+    return is_program or (file is not None and os.path.dirname(os.path.abspath(file)) == package)
 
 
 def _stop(number: int, frame: "FrameType | None") -> None:

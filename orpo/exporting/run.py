@@ -15,6 +15,7 @@ from orpo.exporting.card import write_card
 from orpo.exporting.checking import CheckResult, Examination
 from orpo.exporting.folders import export_adapter, export_merged
 from orpo.exporting.gguf_exports import export_gguf, export_gguf_adapter, export_ollama
+from orpo.exporting.hub import Destination, find_destination, upload
 from orpo.exporting.job import Export, dtype_of
 from orpo.exporting.llama_cpp import require_llama_cpp
 from orpo.exporting.model_folder import check_room, weight_count
@@ -33,11 +34,13 @@ class ExportResult:
         folder: Where it is.
         check: What the check found; None where it was switched off.
         files: The files in the folder, by name, with their size in bytes.
+        address: Where it was uploaded to; None where it was not.
     """
 
     folder: Path
     check: CheckResult | None
     files: dict[str, int]
+    address: str | None = None
 
 
 def run_export(settings: ExportSettings) -> ExportResult:
@@ -46,6 +49,7 @@ def run_export(settings: ExportSettings) -> ExportResult:
     device = resolve_device(settings.device)
     if settings.check and settings.to in GGUF_FORMATS:
         require_llama_cpp()
+    to = find_destination(settings.push, public=settings.public, yes=settings.yes) if settings.push else None
     source = find_source(settings.adapter, settings.model)
     out = settings.out or default_export_folder() / f"{source.adapter.name}-{settings.to}"
     folder = check_output_folder(resolve_user_path(out), overwrite=settings.overwrite)
@@ -68,7 +72,16 @@ def run_export(settings: ExportSettings) -> ExportResult:
         write_card(written, settings, source, check)
         record.write(written)
     files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    return ExportResult(folder, check, files)
+    return ExportResult(folder, check, files, _uploaded(folder, to, settings.yes) if to else None)
+
+
+def _uploaded(folder: Path, to: Destination, yes: bool) -> str | None:
+    """Upload; whatever comes between, the export is whole, and the user is told where."""
+    try:
+        return upload(folder, to, yes=yes)
+    except BaseException as problem:
+        problem.add_note(f"the export is whole and kept in {folder}")
+        raise
 
 
 def _bytes_needed(settings: ExportSettings, source: Source, model: "PeftModel") -> int:

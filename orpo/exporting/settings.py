@@ -35,8 +35,14 @@ class ExportSettings:
     check: bool = setting(True, "ask before and after, and keep nothing that answers otherwise")
     check_prompts: int = setting(20, "held-out prompts that the check asks", at_least=1)
     check_tokens: int = setting(48, "the most tokens of a reply in the check", at_least=1)
+    push: str | None = setting(None, "upload the result to this repository of the Hub, NAME or OWNER/NAME; asks before")
+    public: bool = setting(False, "let everybody see what --push uploads; a new repository is private otherwise")
+    yes: bool = setting(False, "do not ask before --push uploads")
 
     def __post_init__(self) -> None:
+        for flag, value in (("--public", self.public), ("--yes", self.yes)):
+            if value and self.push is None:
+                raise SettingsError(f"{flag}: is for --push; name the repository with it, or leave this out")
         if self.dtype != "keep" and self.to != "merged":
             raise SettingsError(f"--dtype {self.dtype}: is for --to merged; --to {self.to} does not read it")
         if self.quantization != "f16" and self.to not in GGUF_FORMATS:
