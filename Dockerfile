@@ -10,17 +10,17 @@ RUN pip install --no-cache-dir 'uv>=0.9,<1' \
     && mkdir /app /work \
     && chown orpo:orpo /app /work
 
-USER orpo
+USER 1000
 WORKDIR /app
 ENV UV_LINK_MODE=copy \
     UV_NO_CACHE=1 \
     PATH=/app/.venv/bin:$PATH
 
 # The packages first: they change less often than the code, and take most of the time.
-COPY --chown=orpo:orpo pyproject.toml README.md LICENSE ./
+COPY --chown=1000:1000 pyproject.toml README.md LICENSE ./
 RUN uv sync --no-dev --no-install-project --extra gguf
-COPY --chown=orpo:orpo orpo ./orpo
-COPY --chown=orpo:orpo recipes ./recipes
+COPY --chown=1000:1000 orpo ./orpo
+COPY --chown=1000:1000 recipes ./recipes
 RUN uv sync --no-dev --extra gguf
 
 ENV ORPO_HOME=/work \

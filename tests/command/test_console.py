@@ -1,6 +1,7 @@
 """The program `orpo`: lists the commands, runs them by name, and answers at once."""
 
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -53,9 +54,12 @@ def test_the_package_tells_that_it_is_typed(repository: Path) -> None:
     assert (repository / "orpo" / "py.typed").is_file()
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed")
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
 def test_the_dockerfile_has_no_known_mistake(repository: Path) -> None:
-    done = subprocess.run(["hadolint", repository / "Dockerfile"], capture_output=True, text=True)
+    done = subprocess.run([str(HADOLINT), repository / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

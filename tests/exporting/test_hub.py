@@ -59,9 +59,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             name = path.removeprefix("/api/models/").partition("/revision/")[0]
             if name in self.server.repositories:
-                self.answer(
-                    200, {"id": name, "private": self.server.repositories[name], "sha": "0" * 40, "siblings": []}
-                )
+                about = {"id": name, "private": self.server.repositories[name], "sha": "0" * 40, "siblings": []}
+                self.answer(200, about)
             else:
                 self.answer(404, {"error": "none"}, X_Error_Code="RepoNotFound")
         else:
@@ -184,7 +183,7 @@ def test_only_a_yes_uploads(answer: str, is_sent: bool, tmp_path: Path, monkeypa
             sent.append(how)
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    monkeypatch.setattr(module.sys, "stdin", StringIO(answer))
+    monkeypatch.setattr("sys.stdin", StringIO(answer))
     (tmp_path / "README.md").write_text("text")
     address = module.upload(tmp_path, module.Destination("nobody/emoji", True, False), yes=False)
     assert bool(sent) is is_sent and (address is not None) is is_sent
