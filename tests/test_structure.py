@@ -142,7 +142,8 @@ def test_every_folder_has_a_level_and_every_module_a_docstring() -> None:
 
 def test_top_level_names_hide_no_library() -> None:
     """A script's folder comes first on the import path, so `orpo/datasets.py` would break `import datasets`."""
-    ours = {entry.stem for entry in PACKAGE.iterdir() if not entry.name.startswith(("_", "."))}
+    modules = (entry for entry in PACKAGE.iterdir() if entry.suffix in ("", ".py"))
+    ours = {entry.stem for entry in modules if not entry.name.startswith(("_", "."))}
     installed = {
         name for name, owners in importlib.metadata.packages_distributions().items() if set(owners) != {"orpo"}
     }
