@@ -1,10 +1,12 @@
-"""Replies side by side: transformers' generate and this project's, in float32 and bfloat16, adapter off and on.
+"""Replies side by side: transformers' generate, llama.cpp and this project's, in several number formats.
 
     uv run benchmarks/replies.py                          # the default model, 100 prompts, batch 50
     uv run benchmarks/replies.py --ways ours-bf16,transformers-fp32 --prompts 50 --rounds 1
     uv run benchmarks/replies.py --clock cpu --threads 1  # on a machine that others use too
+    uv run --extra gguf benchmarks/replies.py --ways ours-bf16,llamacpp-file --gguf model-q8_0.gguf
 
-All ways answer the same prompts with the same sampling; they take turns, the first round warms up and is not counted,
+llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1); transformers-batch
+is `generate_batch`, its continuous batching. All ways answer the same prompts with the same sampling; they take turns, the first round warms up and is not counted,
 and medians are shown. Tokens are those of the replies up to their end, however the rest of the batch goes on. The last
 line is JSON.
 """
@@ -28,6 +30,8 @@ WAYS = (
     "ours-bf16",
     "ours-bf16-adapter",
 )
+FURTHER_WAYS = ("transformers-batch-bf16", "llamacpp-file")
+SLOTS = 16
 
 
 def main() -> None:
@@ -62,7 +66,9 @@ def read_arguments() -> argparse.Namespace:
     """Return the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="the default model, a folder or a GGUF file")
-    parser.add_argument("--ways", default=",".join(WAYS), help="which ways, separated by commas")
+    parser.add_argument("--ways", default=",".join(WAYS), help=f"also {', '.join(FURTHER_WAYS)}")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--gguf", help="the file for llamacpp")
     parser.add_argument("--prompts", type=int, default=100, help="how many of the shipped prompts")
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--max-new-tokens", type=int, default=80)
@@ -77,6 +83,8 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
     """Return functions that answer this many prompts and return how many tokens the replies have."""
     import torch
 
+    from orpo.chat_model.chat_template import encode_prompt
+    from orpo.chat_model.default_model import default_model_file
     from orpo.chat_model.generation import generate_replies
     from orpo.chat_model.loading import load_model, load_tokenizer
     from orpo.records.messages import with_system
@@ -87,12 +95,15 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
     sampling = Sampling(temperature=0.4, max_new_tokens=arguments.max_new_tokens)
     prompts = [with_system(arguments.system, prompt.conversation()) for prompt in embedded_prompts()]
     models: dict[str, Any] = {}
+    llama_cpp: Any = None
+    if "llamacpp" in arguments.ways:
+        llama_cpp = LlamaCpp(arguments.gguf or str(default_model_file()), torch.get_num_threads())
 
     def model(kind: str) -> Any:
         """Load each model once: in a number format, with or without an adapter that changes all its layers."""
         if kind not in models:
             dtype = torch.float32 if "fp32" in kind else torch.bfloat16
-            loaded = load_model(arguments.model, device="cpu", dtype=dtype)
+            loaded = load_model(arguments.model, device=arguments.device, dtype=dtype)
             models[kind] = with_adapter(loaded) if "adapter" in kind else loaded
         return models[kind]
 
@@ -106,7 +117,12 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
         return by_transformers(model(kind), tokenizer, prompts[:count], sampling, arguments.batch_size)
 
     def run(way: str, count: int) -> int:
-        return (ours if way.startswith("ours") else theirs)(way.partition("-")[2], count)
+        kind = way.partition("-")[2]
+        if way.startswith("llamacpp"):
+            return llama_cpp.answer([encode_prompt(tokenizer, messages) for messages in prompts[:count]], sampling)
+        if way.startswith("transformers-batch"):
+            return by_continuous_batching(model(kind), tokenizer, prompts[:count], sampling, arguments.batch_size)
+        return (ours if way.startswith("ours") else theirs)(kind, count)
 
     return {way: partial(run, way) for way in arguments.ways.split(",")}
 
@@ -138,8 +154,9 @@ def by_transformers(model: Any, tokenizer: Any, prompts: Any, sampling: Any, bat
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
         longest = max(map(len, batch))
-        ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in batch])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch])
+        padding = tokenizer.pad_token_id
+        ids = torch.tensor([[padding] * (longest - len(row)) + row for row in batch], device=model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch], device=model.device)
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -149,11 +166,72 @@ def by_transformers(model: Any, tokenizer: Any, prompts: Any, sampling: Any, bat
             top_k=0,
             max_new_tokens=sampling.max_new_tokens,
             eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=padding,
         )
         for reply in output[:, longest:].tolist():
             tokens += next((place + 1 for place, token in enumerate(reply) if token in ends), len(reply))
     return tokens
+
+
+def by_continuous_batching(model: Any, tokenizer: Any, prompts: Any, sampling: Any, batch_size: int) -> int:
+    """Let transformers' continuous batching answer."""
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
+
+    asked = GenerationConfig(
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=reply_end_ids(model, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    settings = ContinuousBatchingConfig(max_batch_tokens=max(batch_size, 256))
+    found = model.generate_batch(
+        inputs=[encode_prompt(tokenizer, messages) for messages in prompts],
+        generation_config=asked,
+        continuous_batching_config=settings,
+    )
+    return sum(len(one.generated_tokens) for one in found.values())
+
+
+class LlamaCpp:
+    """llama.cpp in this process, asked over the loopback by as many threads as it has slots."""
+
+    def __init__(self, file: str, threads: int) -> None:
+        import xllamacpp
+
+        params = xllamacpp.CommonParams()
+        params.model.path = file
+        params.n_parallel, params.n_ctx = SLOTS, SLOTS * 512
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, 1
+        self._server = xllamacpp.Server(params)
+
+    def answer(self, prompts: list[list[int]], sampling: Any) -> int:
+        """Answer all prompts and return the number of tokens."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        import requests
+
+        def ask(number: int) -> int:
+            body = {
+                "prompt": prompts[number],
+                "n_predict": sampling.max_new_tokens,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+                "seed": number,
+                "cache_prompt": False,
+            }
+            answer = requests.post(f"{self._server.listening_address}/completion", json=body, timeout=600)
+            answer.raise_for_status()
+            return int(answer.json()["tokens_predicted"])
+
+        with ThreadPoolExecutor(SLOTS) as pool:
+            return sum(pool.map(ask, range(len(prompts))))
 
 
 if __name__ == "__main__":
