@@ -5,10 +5,10 @@
     uv run benchmarks/replies.py --clock cpu --threads 1  # on a machine that others use too
     uv run --extra gguf benchmarks/replies.py --ways ours-bf16,llamacpp-file --gguf model-q8_0.gguf
 
-llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1); transformers-batch
-is `generate_batch`, its continuous batching. All ways answer the same prompts with the same sampling; they take turns, the first round warms up and is not counted,
-and medians are shown. Tokens are those of the replies up to their end, however the rest of the batch goes on. The last
-line is JSON.
+llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1), and
+transformers-batch is `generate_batch`, its continuous batching. All ways answer the same prompts with the same
+sampling; they take turns, the first round warms up and is not counted, and medians are shown. Tokens are those of the
+replies up to their end, however the rest of the batch goes on. The last line is JSON.
 """
 
 import argparse

@@ -131,8 +131,8 @@ class ServedModels:
         self._tokenizers = {
             catalogue.base_id: load_tokenizer(catalogue.base, trust_remote_code=remote, chat_template=template)
         }
-        self.dtype = served_dtype(settings.dtype, settings.device)
-        self.model = load_model(catalogue.base, device=settings.device, dtype=self.dtype, trust_remote_code=remote)
+        self.model = load_model(catalogue.base, device=settings.device, dtype=settings.dtype, trust_remote_code=remote)
+        self.dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         # Folders have names that torch's modules cannot have, with dots.
         self._peft_names: dict[str, str] = {}
         for number, (name, folder) in enumerate(catalogue.adapters.items()):
@@ -174,21 +174,3 @@ class ServedModels:
         else:
             with self.model.disable_adapter():
                 yield
-
-
-def served_dtype(dtype: str, device: str) -> str:
-    """Return the number format to serve in; `auto` takes bfloat16 on a CPU only where that has AMX.
-
-    One conversation at a time is the usual case here, and a product in bfloat16 takes 64 rows for it, 512 for its
-    prompt. CPU time on a busy core with AVX-512 BF16 and no AMX, default model: 0.25 s a token and 2.2 s to the first;
-    0.07 s and 0.55 s in float32.
-    """
-    import torch
-
-    from orpo.chat_model.options import resolve_device, resolve_reply_dtype
-
-    place = resolve_device(device)
-    has_amx = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    if dtype == "auto" and place.type == "cpu" and not has_amx:
-        return "float32"
-    return str(resolve_reply_dtype(dtype, place)).removeprefix("torch.")
