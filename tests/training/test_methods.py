@@ -316,6 +316,17 @@ def test_the_cut_of_a_step_changes_nothing(method: str, tmp_path: Path) -> None:
     assert largest_relative_difference(gradients(model), gradients(whole)) <= 1e-4
 
 
+@pytest.mark.parametrize(("method", "trivial"), [("dpo", math.log(2)), ("ipo", 1 / (2 * 0.1) ** 2), ("kto", 0.5)])
+def test_an_adapter_trained_further_is_the_reference(method: str, trivial: float, tmp_path: Path) -> None:
+    """The base model was, so the first step of a second round pulled back to it; the weights come back untouched."""
+    model = with_lora(make_shape("llama_untied"))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    assert fast_loss(copy_of(model), tmp_path, method=method) != pytest.approx(trivial, rel=1e-2)
+    assert fast_loss(model, tmp_path, method=method, from_adapter=tmp_path) == pytest.approx(trivial, rel=1e-5)
+    assert any(float(gradient.norm()) > 0 for gradient in gradients(model).values())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
 @pytest.mark.parametrize("method", ON_PAIRS)
 def test_a_run_learns_the_pairs_by_heart(method: str, tmp_path: Path) -> None:
     """Sixty steps on five pairs: the loss falls, the chosen reply ends up preferred, the reference stays the base's."""
