@@ -1,0 +1,162 @@
+"""The command: what it serves, how it ends, the line that repeats a reply, and a generator that asks it."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orpo.command.errors import ModelError, SettingsError
+from orpo.command.settings import parse_settings
+from orpo.generate import main as generate
+from orpo.inference import main as inference
+from orpo.serving.fair_queue import FairQueue
+from orpo.serving.growing_text import GrowingText
+from orpo.serving.models import find_models
+from orpo.serving.settings import ServeSettings
+from tests import small_models
+from tests.serving.conftest import Served
+
+COMMAND = Path(__file__).resolve().parents[2] / "orpo" / "serve.py"
+
+
+def settings_of(*arguments: str) -> ServeSettings:
+    return parse_settings(ServeSettings, arguments, prog="serve.py", description="")
+
+
+def test_clients_take_turns() -> None:
+    waiting: FairQueue[str] = FairQueue()
+    for item in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        waiting.put(item[0], item)
+    waiting.remove_if(lambda item: item == "a2")
+    assert [waiting.take() for _ in range(len(waiting))] == ["a1", "b1", "c1", "a3", "b2"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_nothing_of_a_stop_text_is_ever_shown(step: int) -> None:
+    whole = "Well done 🎉 END. More"
+    text = GrowingText(["END.", "ENDING"])
+    shown, is_stopped, position = "", False, 0
+    while not is_stopped:
+        position += step
+        piece, is_stopped = text.feed(whole[:position])
+        shown += piece
+        assert "E" not in shown
+    assert shown == "Well done 🎉"
+    unstopped = GrowingText(["END."])
+    assert unstopped.feed("The EN") == ("The", False)
+    assert unstopped.finish("The EN") == (" EN", False)
+
+
+def test_the_adapters_in_trained_are_found_the_newest_first(
+    orpo_home: Path, adapters: dict[str, Path], model_folder: Path
+) -> None:
+    assert find_models(settings_of()).notes[0].startswith("there is no adapter to serve yet")
+    (orpo_home / "trained").mkdir(parents=True)
+    for name, folder in adapters.items():
+        (orpo_home / "trained" / name).symlink_to(folder)
+    found = find_models(settings_of())
+    assert list(found.adapters) == ["first", "second-0.5"] and found.base == str(model_folder)
+    assert found.ids == [model_folder.name, "first", "second-0.5"] and found.find("base") == model_folder.name
+    other = small_models.save_adapter(orpo_home / "trained" / "other", model_folder)
+    config = json.loads((other / "adapter_config.json").read_text(encoding="utf-8"))
+    changed = {**config, "base_model_name_or_path": "another/model"}
+    (other / "adapter_config.json").write_text(json.dumps(changed), encoding="utf-8")
+    assert "was trained on another/model" in find_models(settings_of()).notes[0]
+    assert find_models(settings_of("--base-only", "--model", "x/y")).ids == ["x/y"]
+    both = ["--adapter", str(other), "--adapter", str(adapters["first"])]
+    with pytest.raises(ModelError, match="adapters of one base model"):
+        find_models(settings_of(*both))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--base-only", "--adapter", "x"], ["--overwrite"], ["--max-new-tokens", "2000"], ["--host", ""]]
+)
+def test_flags_that_do_not_go_together_are_named(arguments: list[str]) -> None:
+    with pytest.raises(SettingsError, match=re.escape(arguments[0])):
+        settings_of(*arguments)
+
+
+CONVERSATIONS: list[list[dict[str, str]]] = [
+    [{"role": "user", "content": "--hello, 'you' and \"you\" $HOME `x`"}],
+    [{"role": "system", "content": "good\nnews"}, {"role": "user", "content": "hi"}],
+    [{"role": "system", "content": "@file"}, {"role": "user", "content": "hi"}],
+    [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "it's good\nnews"},
+        {"role": "user", "content": "thank you 🎉"},
+    ],
+]
+
+
+@pytest.mark.parametrize("number", range(len(CONVERSATIONS)))
+@pytest.mark.parametrize("model", ["base", "second-0.5"])
+def test_the_line_that_repeats_a_reply_gives_that_reply(
+    served: Served, number: int, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"model": model, "messages": CONVERSATIONS[number], "seed": 11, "temperature": 1.1, "max_tokens": 30}
+    answer = httpx.post(f"{served.url}/v1/chat/completions", json=asked, timeout=60).json()
+    line = httpx.post(f"{served.url}/api/line", json=asked, timeout=60).json()["line"]
+    if " && " in line:  # the shell writes the file
+        writing, _, line = line.rpartition(" && ")
+        subprocess.run(["sh", "-c", writing], check=True)
+    words = shlex.split(line)
+    assert words[:3] == ["uv", "run", "orpo/inference.py"]
+    capsys.readouterr()
+    assert inference([*words[3:], "--json"]) == 0
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    replies = rows[0]["replies"]["base" if model == "base" else "tuned"]
+    assert len(rows) == 2 and replies["text"] == answer["choices"][0]["message"]["content"]
+
+
+def test_a_generator_asks_it_as_a_writer(served: Served, orpo_home: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"message {number}" for number in range(6)), encoding="utf-8")
+    arguments = ["--emoji-model", "place", "--plain-model", "openai:second-0.5", "--base-url", f"{served.url}/v1"]
+    sizes = ["--prompts", str(prompts), "--max-new-tokens", "12", "--out", str(tmp_path / "pairs"), "--min-margin", "0"]
+    try:
+        generate([*arguments, *sizes, "--example-pairs", "0"])
+    except Exception as problem:  # a random model's words may make no pair; that they were written is what counts
+        assert "pair" in str(problem)
+    import sqlite3
+
+    store = tmp_path / "pairs-replies" / "replies.sqlite"
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0] >= 5
+
+
+def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "ORPO_HOME": str(home)}
+    command = [sys.executable, str(COMMAND), "--port", "0", "--device", "cpu", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, adapters: dict[str, Path]) -> None:
+    """The page is there before the models are, and the end says where the votes are."""
+    server = start("--model", str(model_folder), "--adapter", str(adapters["first"]), home=orpo_home)
+    assert server.stdout is not None
+    url = server.stdout.readline().split()[-1]
+    assert "<main" in httpx.get(url).text
+    asked = {"model": "first", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    assert httpx.post(f"{url}v1/chat/completions", json=asked, timeout=120).status_code == 200
+    server.send_signal(signal.SIGINT)
+    _, said = server.communicate(timeout=60)
+    assert server.returncode == 130 and "judgements.sqlite" in said and "Traceback" not in said
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(orpo_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    server = start("--base-only", "--model", str(tmp_path / "empty"), home=orpo_home)
+    started = time.monotonic()
+    _, said = server.communicate(timeout=120)
+    assert server.returncode == 1 and time.monotonic() - started < 120
+    assert str(tmp_path / "empty") in said.splitlines()[-1] and "Traceback" not in said
