@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from orpo.serving.settings import ServeSettings
 from tests import small_models
 from tests.serving.conftest import Served
 
+PATIENCE = 600  # seconds; on a machine that is busy with other tests a command may take minutes to import its libraries
 COMMAND = Path(__file__).resolve().parents[2] / "orpo" / "serve.py"
 
 
@@ -145,18 +145,17 @@ def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, ad
     server = start("--model", str(model_folder), "--adapter", str(adapters["first"]), home=orpo_home)
     assert server.stdout is not None
     url = server.stdout.readline().split()[-1]
-    assert "<main" in httpx.get(url).text
+    assert "<main" in httpx.get(url, timeout=PATIENCE).text
     asked = {"model": "first", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
-    assert httpx.post(f"{url}v1/chat/completions", json=asked, timeout=120).status_code == 200
+    assert httpx.post(f"{url}v1/chat/completions", json=asked, timeout=PATIENCE).status_code == 200
     server.send_signal(signal.SIGINT)
-    _, said = server.communicate(timeout=60)
+    _, said = server.communicate(timeout=PATIENCE)
     assert server.returncode == 130 and "judgements.sqlite" in said and "Traceback" not in said
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(orpo_home: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     server = start("--base-only", "--model", str(tmp_path / "empty"), home=orpo_home)
-    started = time.monotonic()
-    _, said = server.communicate(timeout=120)
-    assert server.returncode == 1 and time.monotonic() - started < 120
+    _, said = server.communicate(timeout=PATIENCE)
+    assert server.returncode == 1
     assert str(tmp_path / "empty") in said.splitlines()[-1] and "Traceback" not in said
