@@ -71,7 +71,7 @@ def main() -> int:
             state = settle(web)
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(300)
     return report(arguments, load, state, seconds_to_page, seconds_to_ready, first)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE: Final = "ORPO_SERVE_TOKEN"
 _SHORTEST_TOKEN: Final = 16
 _CLOSING_SECONDS: Final = 2
+# Before a connection that asks nothing is closed: uvicorn's 5 are fewer than a busy machine may let a client sleep, and
+# a request that meets the closing connection is lost.
+_IDLE_SECONDS: Final = 75
 
 
 def export(settings: ServeSettings) -> "ExportedVotes":
@@ -86,6 +89,7 @@ def run_server(settings: ServeSettings) -> None:
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=_CLOSING_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
     server = _announcing_server(config, lambda port: _announce(settings, port, admission.token if is_made else None))
     engine.start()
