@@ -4,7 +4,6 @@ All are callbacks of `transformers.Trainer`, so both trainers are watched in the
 each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
 """
 
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -139,7 +138,8 @@ class ProgressMonitor(TrainerCallback):
     def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Show the last loss."""
         if self._advance is not None and logs and "loss" in logs:
-            self._advance(0, loss=float(logs["loss"]), margin=float(logs.get("rewards/margins", math.nan)))
+            shown = {"loss": "loss", "margin": "rewards/margins"}  # sft has no margin
+            self._advance(0, **{name: float(logs[key]) for name, key in shown.items() if key in logs})
 
 
 def _is_hidden(key: str) -> bool:
