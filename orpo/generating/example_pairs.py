@@ -12,12 +12,12 @@ from orpo.records.replies import Reply
 from orpo.records.shipped import WISHES, Example
 from orpo.scoring import contains_emoji
 
-_RESTRAINED: Final = 1 / 4
+_RESTRAINED: Final = 0.3
 """Of the examples; docs/experiments.md has what more and fewer do to everyday replies and to grave ones."""
 
 
 def choose_examples(examples: Sequence[Example], count: int, *, puts_wishes: bool) -> list[Example]:
-    """Return up to `count` examples from all over the list, a quarter of them restrained if there are enough.
+    """Return up to `count` examples from all over the list, three tenths of them restrained if there are enough.
 
     Where wishes are put to messages, those that hold one of their own are not needed, and they are long.
     """

@@ -1,4 +1,4 @@
-"""Examples that become pairs: a quarter of them restrained, from all over the list."""
+"""Examples that become pairs: three tenths of them restrained, from all over the list."""
 
 from orpo.generating.example_pairs import as_written, choose_examples
 from orpo.records.messages import user_message
@@ -6,10 +6,10 @@ from orpo.records.shipped import WISHES, Example, shipped_examples
 from orpo.scoring import contains_emoji, find_emojis
 
 
-def test_a_quarter_of_the_chosen_examples_is_restrained_and_none_holds_a_wish_where_wishes_are_put() -> None:
+def test_three_tenths_of_the_chosen_examples_are_restrained_and_none_holds_a_wish_where_wishes_are_put() -> None:
     chosen = choose_examples(shipped_examples(), 88, puts_wishes=True)
     assert len({example.example_id for example in chosen}) == 88
-    assert sum(not contains_emoji(example.reply) for example in chosen) == 22
+    assert sum(not contains_emoji(example.reply) for example in chosen) == 26
     assert not any(example.category in WISHES for example in chosen)
     kinds = {example.category for example in chosen}
     assert {"good_news", "bad_news", "grief", "code", "legal"} <= kinds, "from all over the list"
