@@ -10,7 +10,20 @@ import pytest
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
-TARGETS = {"help", "setup", "demo", "generate", "train", "inference", "tensorboard", "check", "test", "faults", "bench"}
+TARGETS = {
+    "help",
+    "setup",
+    "demo",
+    "generate",
+    "train",
+    "inference",
+    "serve",
+    "tensorboard",
+    "check",
+    "test",
+    "faults",
+    "bench",
+}
 
 
 @pytest.fixture

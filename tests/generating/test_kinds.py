@@ -146,7 +146,7 @@ def test_situations_are_what_the_score_says() -> None:
     assert seen_situation("contains_emoji", "", "My father passed away.") == "in place"
 
 
-@pytest.mark.parametrize(("split", "missed"), [("train", 0.06), ("held_out", 0.12)])
+@pytest.mark.parametrize(("split", "missed"), [("train", 0.04), ("held_out", 0.06)])
 def test_the_score_sees_everyday_prompts_as_in_place_and_grave_ones_as_not(
     split: Literal["train", "held_out"], missed: float
 ) -> None:
@@ -159,7 +159,7 @@ def test_the_score_sees_everyday_prompts_as_in_place_and_grave_ones_as_not(
     for prompt in embedded_prompts(split):
         if prompt.category in everyday | OUT_OF_PLACE:
             seen[prompt.category in everyday].append(seen_situation("tasteful", "", prompt.text))
-    assert seen[True].count("in place") / len(seen[True]) >= 0.98
+    assert seen[True].count("in place") / len(seen[True]) >= 0.975
     assert seen[False].count("in place") / len(seen[False]) <= missed
 
 

@@ -63,6 +63,7 @@ def picture(page: Any, name: str) -> None:
 
 def send(page: Any, text: str) -> None:
     page.fill("#talk-text", text)
+    until(page, "!document.querySelector('#talk-send').disabled")  # marks are drawn before it is ready for more
     page.keyboard.press("Enter")
 
 
