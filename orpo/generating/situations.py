@@ -16,7 +16,7 @@ Situation = Literal["in place", "out of place", "asked for", "forbidden"]
 
 _NEUTRAL: Final = "🙂"
 # What the part `context` gives an emoji where at least some are fine, as beside sums. Of held-out prompts answered
-# "Okay.", everyday ones in place and others too: 0.7 sees 184 of 194 and 1 of 62, 0.5 sees 190 and 2, 0.3 sees 191 and 6.
+# "Okay.", everyday ones in place and others too: 0.7 sees 184 of 194 and 1 of 62, 0.5 190 and 2, 0.3 191 and 6.
 _WELCOME: Final = 0.5
 _OF_CATEGORY: Final[dict[str, Situation]] = {
     **dict.fromkeys(OUT_OF_PLACE, "out of place"),
