@@ -22,6 +22,7 @@ os.environ["CUDA_MODULE_LOADING"] = "LAZY"
 # The default model is converted once, not in the home of each test.
 os.environ["ORPO_CACHE"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "orpo")
 
+import shutil
 import signal
 import sys
 from importlib.util import find_spec
@@ -104,6 +105,19 @@ def chat_server() -> Iterator[Any]:
     """Return a real endpoint on 127.0.0.1 that answers from a script."""
     with writing_parts.serve_chat() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return the Chromium that is installed, headless."""
+    installed = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if installed is None:
+        pytest.skip("no Chromium is installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

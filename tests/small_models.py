@@ -79,6 +79,17 @@ def make_model(vocabulary: int, *, seed: int = 0, spread: float = 0.3, hidden: i
     return LlamaForCausalLM(config).eval()
 
 
+def supervised_batch(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and labels, both (rows, longest), of prompts with the replies to learn."""
+    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full_like(ids, -100)
+    for index, (prompt, reply) in enumerate(rows):
+        ids[index, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
+        labels[index, len(prompt) : len(prompt) + len(reply)] = torch.tensor(reply)
+    return ids, labels
+
+
 def make_memorised(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Train a model until it gives MEMORISED by heart."""
     model = make_model(len(tokenizer), spread=0.05, hidden=64).train()
@@ -86,12 +97,7 @@ def make_memorised(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     for question, answer in MEMORISED.items():
         start = encode_prompt(tokenizer, user_message(question))
         rows.append((start, [*encode_text(tokenizer, answer), tokenizer.eos_token_id]))
-    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full_like(ids, -100)
-    for index, (prompt, reply) in enumerate(rows):
-        ids[index, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
-        labels[index, len(prompt) : len(prompt) + len(reply)] = torch.tensor(reply)
+    ids, labels = supervised_batch(rows)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     for _ in range(200):
         loss = model(input_ids=ids, labels=labels).loss

@@ -1,8 +1,6 @@
 """The report's page: what it says, and how it behaves in a real browser, on a phone and on a desk, light and dark."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +15,6 @@ from orpo.comparing.plots import draw_plots
 from tests.comparing.given_sides import reply, side, whole_comparison
 
 WILD = "<script>alert(1)</script> \x1b[2J\x02\ufffe & 👨‍👩‍👧‍👦 " + "x" * 300
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def many_sides() -> Comparison:
@@ -89,17 +86,6 @@ def test_a_page_of_the_base_alone() -> None:
     page = page_of(Comparison(whole.held_out, whole.sides[:1]))
     assert "Emojis of 1 approach on" in page and "A judge's preference" not in page
     assert reply("x").tokens == 5
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -23,7 +23,15 @@ from orpo.training.fast.sampling import GroupSampler
 from orpo.training.run import train
 from orpo.training.trainer_arguments import TrainerParts
 from orpo.training.watching.guards import SpamGuard
-from tests.small_models import TOPICS, make_chat_tokenizer, make_model, make_shape, make_word_tokenizer, with_lora
+from tests.small_models import (
+    TOPICS,
+    make_chat_tokenizer,
+    make_model,
+    make_shape,
+    make_word_tokenizer,
+    supervised_batch,
+    with_lora,
+)
 from tests.training.small_models import (
     copy_of,
     gradients,
@@ -183,12 +191,7 @@ def halfway_model(tokenizer: Any) -> Any:
         prompt = encode_prompt(tokenizer, user_message(f"Tell me about {topic} please."))
         for text in ("I like it 🎉", "I like it so"):
             rows.append((prompt, [*encode_text(tokenizer, text), tokenizer.eos_token_id]))
-    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    labels = torch.full_like(ids, -100)
-    for index, (prompt, reply) in enumerate(rows):
-        ids[index, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
-        labels[index, len(prompt) : len(prompt) + len(reply)] = torch.tensor(reply)
+    ids, labels = supervised_batch(rows)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     for _ in range(80):
         model(input_ids=ids, labels=labels).loss.backward()
