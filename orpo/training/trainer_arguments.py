@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from accelerate import DistributedType
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 
-from orpo.command.ranks import process_count
+from orpo.command.errors import SettingsError
+from orpo.command.ranks import is_model_sharded, process_count
 from orpo.training.examples import Example
 from orpo.training.kept_log import LoggingTrainer
 from orpo.training.settings import TrainSettings
@@ -115,6 +117,12 @@ def compute_dtype(model: "PeftModel") -> str:
 
 def finish_trainer(trainer: LoggingTrainer) -> LoggingTrainer:
     """Take out what Trainer prints with, and seal checkpoints once everything else has been written."""
+    made = trainer.accelerator.distributed_type
+    if is_model_sharded() and made not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise SettingsError(
+            f"FSDP: is asked for in the environment, and not done on {trainer.args.device.type} ({made.value}): "
+            "accelerate cuts models over GPUs only; start with torchrun, each process with the whole model"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(trainer.kept_log)
