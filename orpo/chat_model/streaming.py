@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from orpo.chat_model.chat_template import encode_prompt, reply_end_ids
 from orpo.chat_model.decoder import make_decoder
 from orpo.chat_model.decoding import Request, decode
-from orpo.chat_model.generation import answering, check_context, clean_reply, decode_text, generate_replies
+from orpo.chat_model.generation import answering, as_reply, check_context, clean_reply, decode_text, generate_replies
 from orpo.chat_model.token_picker import TokenPicker, row_keys
 from orpo.records.messages import Message
 from orpo.records.replies import Sampling
@@ -75,10 +75,9 @@ def stream_reply(
             return
         request = Request([prompt], TokenPicker(sampling, row_keys([prompt]), seed), end_ids)
         for ((_, token, is_last),) in decode(decoder, request):
-            if token not in end_ids:
-                ids.append(token)
-            text = decode_text(tokenizer, ids)
-            if piece := pieces.finish(text) if is_last else pieces.feed(text):
+            ids.append(token)
+            whole = as_reply(tokenizer, ids, end_ids).text if is_last else None
+            if piece := pieces.feed(decode_text(tokenizer, ids)) if whole is None else pieces.finish(whole):
                 yield piece
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import regex
+import torch
 
+from orpo.chat_model.chat_template import PLAIN_TEMPLATE
 from orpo.chat_model.generation import generate_replies
 from orpo.chat_model.streaming import WholeCharacters, stream_reply
 from orpo.command.errors import InputError
@@ -69,6 +71,21 @@ def test_sampled_streams_equal_the_batch_too(random_model: Any, tokenizer: Any) 
     for seed in range(4):
         wanted = generate_replies(random_model, tokenizer, [user_message("hi")], sampling, seed=seed)[0].text
         assert "".join(stream_reply(random_model, tokenizer, user_message("hi"), sampling, seed=seed)) == wanted
+
+
+def test_a_full_stop_in_the_token_that_ends_the_line_is_streamed_too(tiny_models: ModuleType) -> None:
+    """In the plain text form a line break ends a reply, and its token may be `.\n`: streamed replies lacked the stop."""
+    tokenizer = tiny_models.make_tokenizer(PLAIN_TEMPLATE)
+    tokenizer.add_tokens([".\n"])
+    model = tiny_models.make_model(len(tokenizer))
+    with torch.no_grad():
+        model.lm_head.weight[-1] = model.lm_head.weight.mean(dim=0) + 1.0  # often, so that some reply ends with it
+    sampling, stops = Sampling(temperature=1.5, top_p=1.0, max_new_tokens=40), 0
+    for seed in range(8):
+        whole = generate_replies(model, tokenizer, [user_message("hi")], sampling, seed=seed)[0]
+        assert "".join(stream_reply(model, tokenizer, user_message("hi"), sampling, seed=seed)) == whole.text
+        stops += whole.finished and whole.text.endswith(".")
+    assert stops
 
 
 def test_closing_a_stream_stops_the_model(random_model: Any, tokenizer: Any) -> None:

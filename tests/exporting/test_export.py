@@ -21,21 +21,6 @@ from tests.exporting.conftest import save_adapter, save_llama
 SHORT = ["--device", "cpu", "--check-prompts", "4", "--check-tokens", "8"]
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_llama(tmp_path_factory.mktemp("models") / "llama")
-
-
-@pytest.fixture(scope="session")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_adapter(tmp_path_factory.mktemp("adapters") / "tuned", base)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(orpo_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORPO_CACHE", str(orpo_home / "cache"))
-
-
 def nothing_in(folder: Path) -> bool:
     """Tell whether no result is there, half or whole; a lock file is no result."""
     return not folder.exists() or all(entry.name.endswith(".lock") for entry in folder.iterdir())
