@@ -45,13 +45,14 @@ def main(argv: list[str]) -> int:
 
     from orpo.scoring.display import print_reports, print_suggestions
 
-    given = read_given_replies(settings.texts, settings.file, AnsweredReply("", settings.prompt, settings.system))
+    given = list(read_given_replies(settings.texts, settings.file, AnsweredReply("", settings.prompt, settings.system)))
     if settings.suggest:
-        print_suggestions(((one.reply, suggest_emojis(one.reply, one.prompt)) for one in given), as_json=settings.json)
+        found = ((one.reply, suggest_emojis(one.reply, one.prompt)) for one in given)
+        print_suggestions(found, len(given), as_json=settings.json)
     else:
         explain = get_scorer(settings.profile).explain
         scored = ((one.reply, explain(one.reply, one.prompt, system=one.system)) for one in given)
-        print_reports(scored, with_parts=settings.explain, as_json=settings.json)
+        print_reports(scored, len(given), with_parts=settings.explain, as_json=settings.json)
     return 0
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from orpo.chat_model.adapters import load_with_adapter
 from orpo.command.errors import InputError, ModelError, OrpoError, OutputError, SettingsError
+from orpo.command.signals import NOTHING_KEPT
 from orpo.comparing.chat import TerminalChat
 from orpo.comparing.settings import InferenceSettings
 from orpo.inference import main
@@ -323,7 +325,31 @@ def test_ctrl_c_stops_with_130_and_one_line(start: Any) -> None:
     assert process.stderr.readline().startswith("loading ")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and err.strip().endswith("stopped") and "Traceback" not in err and out == ""
+    assert (process.returncode, out, err) == (130, "", f"stopped; {NOTHING_KEPT}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_summary_loses_no_reply(
+    start: Any, trained: Path, own_cache: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """Replies were kept by whole sets: at the last of 200 prompts Ctrl-C lost 199, and said `stopped` alone."""
+    flags = ["--json", "--measure", "40", "--batch-size", "2", "--max-new-tokens", "60", "--temperature", "1"]
+    process = start(*flags)
+    while sum(file.read_bytes().count(b"}\n") for file in own_cache.glob("answers/*.jsonl")) < 5:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    (lines,) = own_cache.glob("answers/*.jsonl")
+    kept = lines.read_bytes().count(b"}\n")
+    if number == signal.SIGINT:
+        said = f"stopped; {kept} replies are kept in {own_cache / 'answers'}; the same command goes on from there"
+        assert process.returncode == 130 and err.splitlines()[-1] == said and out == ""
+    assert main(flags) == 0
+    *rows, last = json_lines(capsys.readouterr().out)
+    assert last["replies_reused"] == kept and not list(own_cache.glob("answers/*.jsonl"))
+    assert main([*flags, "--no-reuse-replies"]) == 0
+    assert json_lines(capsys.readouterr().out)[:-1] == rows
 
 
 def test_a_reader_that_leaves_is_no_error(start: Any, model_folder: Path) -> None:

@@ -5,6 +5,7 @@ out as it is. Style with `style=` or a `rich.text.Text`.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
@@ -33,6 +34,7 @@ console_err: Final = SafeConsole(stderr=True, markup=False, emoji=False, highlig
 """Progress, notes and errors."""
 
 _LINE_EVERY_SECONDS = 10.0
+_SPEED_LINES = 7  # a minute
 
 
 class Advance(Protocol):
@@ -43,19 +45,22 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
-    """Show progress on stderr: a bar on a terminal, elsewhere a line every ten seconds and one at the end."""
+def progress_bar(description: str, total: int | None, *, done: int = 0) -> Iterator[Advance]:
+    """Show progress and time left on stderr: a bar on a terminal, elsewhere a line every ten seconds and at the end.
+
+    `done` is what an earlier run did already.
+    """
     if console_err.is_terminal:
-        with _live_bar(description, total) as advance:
+        with _live_bar(description, total, done) as advance:
             yield advance
     else:
-        lines = _ProgressLines(description, total)
+        lines = _ProgressLines(description, total, done)
         yield lines.advance
         lines.finish()
 
 
 @contextmanager
-def _live_bar(description: str, total: int | None) -> Iterator[Advance]:
+def _live_bar(description: str, total: int | None, done: int) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -65,7 +70,7 @@ def _live_bar(description: str, total: int | None) -> Iterator[Advance]:
         TextColumn("{task.fields[stats]}", markup=False),
     )
     with Progress(*columns, console=console_err, transient=False) as progress:
-        task = progress.add_task(description, total=total, stats="")
+        task = progress.add_task(description, total=total, completed=done, stats="")
 
         def advance(n: int = 1, **stats: object) -> None:
             if stats:
@@ -79,33 +84,46 @@ def _live_bar(description: str, total: int | None) -> Iterator[Advance]:
 class _ProgressLines:
     """Progress for logs and pipes, where a redrawn bar would be noise."""
 
-    def __init__(self, description: str, total: int | None) -> None:
+    def __init__(self, description: str, total: int | None, done: int) -> None:
         self._description = description
         self._total = total
-        self._done = 0
+        self._done = done
         self._stats = ""
-        self._started = self._last_line = time.monotonic()
-        self._printed = False
+        # When each of the last lines was due, and what was done by then: replies found in a cache come all at once, and
+        # must not make those that are written seem fast for long.
+        self._lines = deque([(time.monotonic(), done)], maxlen=_SPEED_LINES)
 
     def advance(self, n: int = 1, **stats: object) -> None:
         self._done += n
         if stats:
             self._stats = _stats_text(stats)
-        if time.monotonic() - self._last_line >= _LINE_EVERY_SECONDS:
+        if time.monotonic() - self._lines[-1][0] >= _LINE_EVERY_SECONDS:
             self._print()
 
     def finish(self) -> None:
         """Close with a line, unless the work was too short to have shown any."""
-        if self._printed:
+        if len(self._lines) > 1:
             self._print()
 
     def _print(self) -> None:
         now = time.monotonic()
+        then, done_then = self._lines[0]
         total = "" if self._total is None else f"/{self._total}"
-        speed = self._done / max(now - self._started, 1e-9)
-        text = f"{self._description}: {self._done}{total}, {speed:.3g}/s {self._stats}".rstrip()
+        speed = (self._done - done_then) / max(now - then, 1e-9)
+        left = ""
+        if self._total is not None and speed > 0 and self._done < self._total:
+            left = f", about {duration_text((self._total - self._done) / speed)} left"
+        text = f"{self._description}: {self._done}{total}, {speed:.3g}/s{left} {self._stats}".rstrip()
         console_err.print(text, soft_wrap=True)
-        self._last_line, self._printed = now, True
+        self._lines.append((now, self._done))
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as people say it: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _stats_text(stats: dict[str, object]) -> str:

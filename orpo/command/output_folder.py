@@ -22,7 +22,7 @@ from pathlib import Path
 from orpo.command.errors import InputError, OutputError
 from orpo.command.locks import lock_folder, unlock_folder
 from orpo.command.safe_text import HALF_CHARACTER
-from orpo.command.signals import count_writing
+from orpo.command.signals import count_writing, note_result
 
 RECORD_NAME = "run.json"
 UNFINISHED_NAME = "unfinished.json"
@@ -84,6 +84,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private, a result should be as readable as any other
             yield temporary
             _move_into_place(temporary, target, overwrite=overwrite)
+            note_result(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -118,6 +119,7 @@ def growing_folder(
                     waiting.rename(target)
             raise
         marker.unlink()
+        note_result(path)
         shutil.rmtree(waiting, ignore_errors=True)
 
 

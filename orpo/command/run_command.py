@@ -31,6 +31,7 @@ from orpo.command.signals import (
     enter_main,
     leave_main,
     take_signals,
+    what_is_kept,
 )
 
 _EXIT_BUG = 70
@@ -174,6 +175,8 @@ def _report_failure(problem: Exception, verbose: bool) -> int:
     while link is not None and not isinstance(link, KeyboardInterrupt):
         link = link.__cause__ or link.__context__
     if link is not None:  # a library made another error of Ctrl-C
+        for note in getattr(problem, "__notes__", []):
+            link.add_note(note)
         return _say_stopped(link)
     known = describe_failure(problem)
     if known is not None:
@@ -185,8 +188,10 @@ def _report_failure(problem: Exception, verbose: bool) -> int:
 
 
 def _say_stopped(stop: KeyboardInterrupt) -> int:
+    """Say what is kept and how to go on, as the blocks that were left have noted it on the exception."""
     leave_main()  # an impatient second Ctrl-C
-    _say("stopped", stop)
+    kept = "; ".join(getattr(stop, "__notes__", [])) or what_is_kept()
+    _say_lines([f"stopped; {with_flags(kept)}"])
     return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
 
 
@@ -207,8 +212,11 @@ def describe_failure(problem: BaseException) -> str | None:
 
 def _say(line: str, problem: BaseException) -> None:
     """Print one line, then the notes that outer layers added, such as where unfinished work is kept."""
+    _say_lines([" ".join(line.split()), *map(with_flags, getattr(problem, "__notes__", []))])
+
+
+def _say_lines(lines: Sequence[str]) -> None:
     with contextlib.suppress(OSError):  # stderr itself may be gone: the exit code has to do then
-        lines = [" ".join(line.split()), *map(with_flags, getattr(problem, "__notes__", []))]
         print(*map(_safe, lines), sep="\n", file=sys.stderr, flush=True)
 
 

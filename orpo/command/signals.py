@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
+NOTHING_KEPT = "nothing of this run is kept, and the same command starts it anew"
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, made an exception so that temporary folders are cleaned up as after Ctrl-C."""
@@ -26,6 +28,7 @@ class _State:
     owner = 0
     in_main = False
     writing = 0
+    result = ""
 
 
 def take_signals() -> None:
@@ -48,8 +51,18 @@ def leave_main() -> None:
 
 
 def count_writing(change: int) -> None:
-    """Count what would have to be cleaned up if the command were stopped now."""
+    """Count what would have to be cleaned up, or told of, if the command were stopped now."""
     _State.writing += change
+
+
+def note_result(place: object) -> None:
+    """From here on the result is whole, and whoever stops the command learns where it is."""
+    _State.result = str(place)
+
+
+def what_is_kept() -> str:
+    """Return what a stop says is kept, and how to go on, where no `with` block knows more."""
+    return f"the result is whole, in {_State.result}" if _State.result else NOTHING_KEPT
 
 
 def is_own_command() -> bool:
@@ -66,7 +79,7 @@ def _stop(number: int, frame: "FrameType | None") -> None:
         os._exit(code)  # a forked worker: nothing of ours to clean up
     if not _State.in_main or (_is_importing(frame) and not _State.writing):
         try:
-            os.write(2, b"stopped\n")
+            os.write(2, f"stopped; {what_is_kept()}\n".encode("utf-8", "replace"))
             if "orpo.command.locks" in sys.modules:
                 sys.modules["orpo.command.locks"].unlock_folders()
         finally:

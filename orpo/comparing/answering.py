@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from orpo.chat_model.adapters import load_chat_model
 from orpo.chat_model.chat_template import encode_prompt, encode_text
-from orpo.chat_model.generation import generate_replies
+from orpo.chat_model.generation import generate_replies, iterate_replies
 from orpo.chat_model.identity import identify_model
 from orpo.chat_model.log_probs import completion_log_probs
 from orpo.command.display import console_err
-from orpo.comparing.kept_answers import KeptAnswers, KeptReply, answer_file, find_answers, keep_answers
+from orpo.comparing.kept_answers import GrowingAnswers, KeptAnswers, answer_file, find_answers, keep_answers
 from orpo.comparing.settings import BaseModelSettings
 from orpo.records.messages import Message, user_message
 from orpo.records.replies import Reply, Sampling
@@ -84,21 +84,26 @@ class AnsweringModel:
             if on_batch is not None:
                 on_batch(len(asked))
             return Answers([Reply(**row) for row in kept["replies"]], kept["seconds"])
-        with self._adapter(tuned):
-            started = time.perf_counter()
-            replies = generate_replies(
+        with GrowingAnswers(file, reuse=self._reuse) as growing, self._adapter(tuned):
+            missing = growing.missing(asked)
+            self.reused += len(asked) - len(missing)
+            if on_batch is not None and len(missing) < len(asked):
+                on_batch(len(asked) - len(missing))
+            last = time.perf_counter()
+            for place, reply in iterate_replies(
                 self.model,
                 self.tokenizer,
-                conversations,
+                [conversations[row] for row in missing],
                 sampling,
                 seed=seed,
                 batch_size=self._batch_size,
-                on_batch=on_batch,
-            )
-            seconds = time.perf_counter() - started
-        rows: list[KeptReply] = [{"text": r.text, "finished": r.finished, "tokens": r.tokens} for r in replies]
-        keep_answers(file, {"replies": rows, "seconds": seconds})
-        return Answers(replies, seconds)
+            ):
+                now = time.perf_counter()
+                growing.add(missing[place], reply, now - last)
+                last = now
+                if on_batch is not None:
+                    on_batch(1)
+            return Answers(growing.finish(), growing.seconds)
 
     def text_log_probs(self, texts: Sequence[str], *, tuned: bool) -> list[tuple[float, int]]:
         """Return (sum of log p, tokens) for each text; its first token is given, not predicted."""

@@ -20,6 +20,7 @@ from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
 from orpo.comparing.intervals import FEWEST_PROMPTS
 from orpo.comparing.judges import find_judge, judge_comparison
 from orpo.comparing.judging import Judgement
+from orpo.comparing.kept_answers import telling_what_is_kept
 from orpo.comparing.page import ReportFacts, write_page
 from orpo.comparing.run import base_model_name, check_before_loading, collect_held_out, newest_trained_adapter
 from orpo.comparing.settings import ReportSettings
@@ -64,22 +65,22 @@ def run_report(settings: ReportSettings) -> Report:
     _warn_of_few(held_out)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     asking = Asking(settings.sampling, seeds, settings.scorer)
-    sides, device = _ask_all(settings, name, approaches, held_out, asking)
-    comparison = Comparison(held_out, sides, asking.scorer)
-    judgements = judge_comparison(comparison, judge)
-    facts: ReportFacts = {
-        "model": name,
-        "judge": settings.judge,
-        "seeds": list(seeds),
-        "sampling": asdict(asking.sampling),
-        "sides": {side.name: side.approach.described() for side in sides},
-        "training": trained,
-    }
-    report = Report(comparison, judgements, facts, folder)
-    record.device = device
-    record.metrics = comparison.summary()
-    record.data_fingerprint = fingerprint_rows({"prompt": prompt.text} for prompt in held_out.prompts)
-    _write(settings, report, record)
+    with telling_what_is_kept(reuse=settings.base.reuse_replies):
+        sides, record.device = _ask_all(settings, name, approaches, held_out, asking)
+        comparison = Comparison(held_out, sides, asking.scorer)
+        judgements = judge_comparison(comparison, judge)
+        facts: ReportFacts = {
+            "model": name,
+            "judge": settings.judge,
+            "seeds": list(seeds),
+            "sampling": asdict(asking.sampling),
+            "sides": {side.name: side.approach.described() for side in sides},
+            "training": trained,
+        }
+        report = Report(comparison, judgements, facts, folder)
+        record.metrics = comparison.summary()
+        record.data_fingerprint = fingerprint_rows({"prompt": prompt.text} for prompt in held_out.prompts)
+        _write(settings, report, record)
     return report
 
 

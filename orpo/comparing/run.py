@@ -14,6 +14,7 @@ from orpo.command.paths import default_training_folder, newest_adapter, resolve_
 from orpo.comparing.answering import AnsweringModel
 from orpo.comparing.approaches import BASE, TUNED, Approach
 from orpo.comparing.comparison import Asking, Comparison, ask, replies_to_write
+from orpo.comparing.kept_answers import telling_what_is_kept
 from orpo.comparing.settings import BaseModelSettings, InferenceSettings, PromptSource
 from orpo.comparing.sides import HeldOut, choose_prompts, prose_texts
 from orpo.records.near_duplicates import KnownMessages
@@ -50,7 +51,7 @@ def _compare(settings: InferenceSettings, model: AnsweringModel, held_out: HeldO
     asking = Asking(settings.sampling, [settings.seed], settings.scorer)
     approaches = [Approach(BASE), *([Approach(TUNED, model.adapter)] if model.adapter else [])]
     total = sum(replies_to_write(approach, held_out, asking) for approach in approaches)
-    with progress_bar("answering", total) as advance:
+    with telling_what_is_kept(reuse=settings.base.reuse_replies), progress_bar("answering", total) as advance:
         sides = [ask(model, approach, held_out, asking, advance) for approach in approaches]
     facts: dict[str, object] = {
         "model": model.name,

@@ -80,7 +80,7 @@ def _uploaded(folder: Path, to: Destination, yes: bool) -> str | None:
     try:
         return upload(folder, to, yes=yes)
     except BaseException as problem:
-        problem.add_note(f"the export is whole and kept in {folder}")
+        problem.add_note(f"the export is whole and kept in {folder}; `overwrite` makes it anew and uploads it")
         raise
 
 

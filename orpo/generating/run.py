@@ -11,6 +11,7 @@ from orpo.command.display import print_warnings, progress_bar
 from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.run_record import RunRecord, fingerprint_rows
+from orpo.command.signals import count_writing
 from orpo.generating.card import make_card
 from orpo.generating.choosing import PairMaker
 from orpo.generating.correcting import better_and_worse
@@ -55,8 +56,32 @@ def generate(settings: GenerateSettings) -> GenerationResult:
     examples = _read_examples(settings)
     for spec in writers:  # last, since it may convert a model
         _check_writer(spec)
+    with _writing(settings, examples, out) as run:
+        pairs, metrics, palette = _write_and_choose(run, settings, prompts, writers, examples, dropped)
+        record.metrics = dict(metrics)
+        record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
+        record.facts["palette"] = "all" if palette is None else " ".join(palette)
+        record.device = f"ray {settings.cluster.ray}" if settings.cluster.ray else str(run.models.device)
+        record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
+        with new_folder(out, overwrite=settings.overwrite) as folder:
+            write_pairs(folder, pairs, card=make_card(pairs, metrics, writers, settings.scorer))
+            with (folder / "dropped.jsonl").open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
+            record.write(folder)
+    return GenerationResult(out, metrics, spread(pairs, settings.samples))
+
+
+def _write_and_choose(
+    run: WritingRun,
+    settings: GenerateSettings,
+    prompts: Sequence[Prompt],
+    writers: Sequence[WriterSpec],
+    examples: Sequence[Example],
+    dropped: list[Dropped],
+) -> tuple[list[PreferencePair], GenerationMetrics, tuple[str, ...] | None]:
+    """Return the pairs, what there is to count, and the emojis to place; add to `dropped` what made no pair."""
     replies = sum(not spec.is_derived for spec in writers) * len(prompts) * settings.candidates
-    with _writing(settings, examples, out) as run, progress_bar("writing replies", replies) as advance:
+    with progress_bar("writing replies", replies) as advance:
         run.on_reply = lambda writer, count: advance(count, writer=writer)
         answers = write_replies(prompts, writers, run)
     for_pairs = choose_examples(
@@ -82,17 +107,7 @@ def generate(settings: GenerateSettings) -> GenerationResult:
         "dropped": count_reasons(dropped),
         "sides": measure_sides(pairs, written),
     }
-    record.metrics = dict(metrics)
-    record.facts = {"replies_reused": run.reused, "reply_store": str(run.store.file)}
-    record.facts["palette"] = "all" if palette is None else " ".join(palette)
-    record.device = f"ray {settings.cluster.ray}" if settings.cluster.ray else str(run.models.device)
-    record.data_fingerprint = fingerprint_rows(pair.as_row() for pair in pairs)
-    with new_folder(out, overwrite=settings.overwrite) as folder:
-        write_pairs(folder, pairs, card=make_card(pairs, metrics, writers, settings.scorer))
-        with (folder / "dropped.jsonl").open("w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(entry.as_row(), ensure_ascii=False) + "\n" for entry in dropped)
-        record.write(folder)
-    return GenerationResult(out, metrics, spread(pairs, settings.samples))
+    return pairs, metrics, palette
 
 
 def choose_prompts(settings: GenerateSettings) -> tuple[list[Prompt], list[Dropped]]:
@@ -276,6 +291,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
         examples=turns,
         example_count=settings.example.examples,
     )
+    count_writing(1)
     try:
         yield run
     except BaseException as problem:
@@ -286,6 +302,7 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
             problem.add_note(f"{count} replies are kept in {run.store.file}; {how}")
         raise
     finally:
+        count_writing(-1)
         run.store.close()
 
 

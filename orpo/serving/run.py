@@ -96,7 +96,7 @@ def run_server(settings: ServeSettings) -> None:
     try:
         server.run()
     except KeyboardInterrupt as stopped:
-        stopped.add_note(f"votes and reviews are kept in {store.file}")
+        stopped.add_note(f"votes and reviews are kept in {store.file}; the same command serves them again")
         raise
     finally:
         engine.stop()

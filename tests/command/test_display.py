@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from orpo.command import display as progress
-from orpo.command.display import console_err, console_out, print_table, progress_bar
+from orpo.command.display import console_err, console_out, duration_text, print_table, progress_bar
 
 
 def test_text_of_a_model_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,8 +43,24 @@ def test_long_work_in_a_pipe_says_a_line_now_and_then(
         for step in range(4):
             advance(loss=step / 4)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("training: 2/4, ") and lines[0].endswith("/s loss 0.25")
-    assert lines[-1].startswith("training: 4/4, ")
+    assert lines[0].startswith("training: 2/4, ") and lines[0].endswith("/s, about 18 s left loss 0.25")
+    assert lines[-1].startswith("training: 4/4, ") and "left" not in lines[-1]
+
+
+def test_what_an_earlier_run_did_does_not_make_this_one_fast(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that went on from step 90 of 100 said that the other ten take no time."""
+    clock = iter(range(0, 1000, 12))
+    monkeypatch.setattr("orpo.command.display.time.monotonic", lambda: float(next(clock)))
+    with progress_bar("training", 100, done=90) as advance:
+        advance()
+    assert capsys.readouterr().err.splitlines()[0] == "training: 91/100, 0.0417/s, about 4 min left"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (12_000, "3 h 20 min")])
+def test_times_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    assert duration_text(seconds) == said
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

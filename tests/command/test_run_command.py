@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orpo.command.run_command import describe_failure
+from orpo.command.signals import NOTHING_KEPT
 from tests.command.command_process import run, write_command
 
 
@@ -21,7 +22,7 @@ from tests.command.command_process import run, write_command
         ("raise SettingsError('--beta 0: must be above 0')", 2, "error: --beta 0: must be above 0"),
         ("raise InputError('pairs.jsonl:\\nrow 3 is empty')", 1, "error: pairs.jsonl: row 3 is empty"),
         ("raise ModelError('no such model')", 1, "error: no such model"),
-        ("raise KeyboardInterrupt", 130, "stopped"),
+        ("raise KeyboardInterrupt", 130, f"stopped; {NOTHING_KEPT}"),
         ("print('x', file=open('/dev/full', 'w'), flush=True)", 1, "error: the disk is full"),
         ("open('/absent/file')", 1, "error: /absent/file: there is no such file"),
         ("raise RuntimeError('I/O error: No space left on device (os error 28)')", 1, "error: the disk is full"),
@@ -109,8 +110,28 @@ def test_a_signal_cleans_up_and_says_stopped(tmp_path: Path, number: int, code: 
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code and stderr == b"stopped\n"
+    assert process.returncode == code and stderr.decode() == f"stopped; {NOTHING_KEPT}\n"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["command.py"]
+
+
+def test_a_stop_says_what_the_blocks_that_it_left_have_kept(tmp_path: Path) -> None:
+    """It said `stopped` alone at most moments, and nobody knew what was there and whether to start again."""
+    done = run(tmp_path, "e = KeyboardInterrupt(); e.add_note('3 are kept'); e.add_note('and 4 more'); raise e")
+    assert (done.returncode, done.stderr) == (130, "stopped; 3 are kept; and 4 more\n")
+
+
+def test_a_stop_after_the_result_is_there_says_where_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    body = f"""
+        import pathlib
+        from orpo.command.output_folder import new_folder
+        with new_folder(pathlib.Path({str(target)!r})):
+            pass
+        os.kill(os.getpid(), 2)
+    """
+    done = run(tmp_path, body)
+    assert (done.returncode, done.stderr) == (130, f"stopped; the result is whole, in {target}\n")
+    assert target.is_dir()
 
 
 def test_a_stopped_command_does_not_wait_for_its_threads(tmp_path: Path) -> None:
@@ -124,7 +145,7 @@ def test_a_stopped_command_does_not_wait_for_its_threads(tmp_path: Path) -> None
         raise KeyboardInterrupt
     """
     done = run(tmp_path, body)
-    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert (done.returncode, done.stderr) == (130, f"stopped; {NOTHING_KEPT}\n")
     assert not target.parent.exists(), "the lock went too"
 
 

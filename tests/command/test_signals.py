@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orpo.command.signals import NOTHING_KEPT
 from tests.command.command_process import run, write_command
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="watches a process through /proc")
@@ -47,7 +48,7 @@ def test_ctrl_c_at_any_moment_of_the_start_is_130_and_one_line(repository: Path,
         done = start_and_stop(commands[number % 2], moments.uniform(0, 5 if count > 4 else 3), signal.SIGINT)
         ends.append((done.returncode, done.stderr.splitlines()[-1:]))
         assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
-    assert ends == [(130, ["stopped"])] * count
+    assert ends == [(130, [f"stopped; {NOTHING_KEPT}"])] * count
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -67,14 +68,14 @@ def test_an_import_cannot_swallow_the_signal(tmp_path: Path, number: int, code: 
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (code, "stopped\n")
+    assert (process.returncode, err) == (code, f"stopped; {NOTHING_KEPT}\n")
     assert not (tmp_path / "out").exists(), "the lock of the output folder went too"
 
 
 @pytest.mark.parametrize("form", ["raise ImportError('half') from stop", "raise ImportError('half')"])
 def test_an_error_that_a_library_made_of_ctrl_c_is_still_ctrl_c(tmp_path: Path, form: str) -> None:
     done = run(tmp_path, f"try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as stop:\n    {form}")
-    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert (done.returncode, done.stderr) == (130, f"stopped; {NOTHING_KEPT}\n")
 
 
 def test_a_signal_after_the_end_changes_nothing(tmp_path: Path) -> None:

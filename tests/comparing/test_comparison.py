@@ -129,13 +129,13 @@ def test_what_was_answered_is_not_asked_again(answering: Any, adapter_folder: Pa
     first = asked(answering(), Approach(BASE))
     model = answering(adapter=False)
     calls: list[int] = []
-    generate = ask.__globals__["AnsweringModel"].answer.__globals__["generate_replies"]
+    generate = ask.__globals__["AnsweringModel"].answer.__globals__["iterate_replies"]
 
     def counted(*arguments: Any, **keywords: Any) -> Any:
         calls.append(len(arguments[2]))
         return generate(*arguments, **keywords)
 
-    monkeypatch.setattr("orpo.comparing.answering.generate_replies", counted)
+    monkeypatch.setattr("orpo.comparing.answering.iterate_replies", counted)
     again = asked(model, Approach(BASE))
     assert again == first and not calls and model.reused == 3
     asked(model, Approach(BASE), asking=Asking(ASKING.sampling, [2]))

@@ -126,9 +126,8 @@ class ProgressMonitor(TrainerCallback):
 
     def on_train_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Open the bar, where a resumed run stands already."""
-        self._advance = self._stack.enter_context(progress_bar("training", state.max_steps))
-        if state.global_step:
-            self._advance(state.global_step)
+        bar = progress_bar("training", state.max_steps, done=state.global_step)
+        self._advance = self._stack.enter_context(bar)
 
     def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Move on by a step."""
