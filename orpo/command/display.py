@@ -110,10 +110,10 @@ class _ProgressLines:
         then, done_then = self._lines[0]
         total = "" if self._total is None else f"/{self._total}"
         speed = (self._done - done_then) / max(now - then, 1e-9)
-        left = ""
-        if self._total is not None and speed > 0 and self._done < self._total:
-            left = f", about {duration_text((self._total - self._done) / speed)} left"
-        text = f"{self._description}: {self._done}{total}, {speed:.3g}/s{left} {self._stats}".rstrip()
+        pace = f", {speed:.3g}/s" if speed > 0 else ""
+        if pace and self._total is not None and self._done < self._total:
+            pace += f", about {duration_text((self._total - self._done) / speed)} left"
+        text = f"{self._description}: {self._done}{total}{pace} {self._stats}".rstrip()
         console_err.print(text, soft_wrap=True)
         self._lines.append((now, self._done))
 

@@ -62,11 +62,12 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give everything up, and wait until the thread has ended or can be left."""
+        """Give everything up, and wait until the thread has ended or can be left; loading can be left at once."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
-        self._thread.join(5.0)
+        if self.is_ready:
+            self._thread.join(5.0)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Ask for replies, all of them or none; BusyError where there is no room for them to wait."""
@@ -96,7 +97,8 @@ class Engine:
             for name in models.catalogue.ids[:2]:
                 self._lane(models, name)  # now, or whoever asks first would wait for it
             self._models = models
-            self._on_loaded()
+            if not self._is_stopping:
+                self._on_loaded()
             while (arrived := self._wait()) is not None:
                 for job in arrived:
                     self._prepare(models, job)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -208,13 +209,15 @@ def _run_trainer(model: PeftModel, ready: _Ready, settings: TrainSettings, folde
     with ExitStack() as stack, StopRequest() as stop:
         stack.callback(board.close)
         watchers: list[TrainerCallback] = [FiniteGuard(), RuinGuard(), SpamGuard()]
+        progress = ProgressMonitor(stack)
         if is_main_process():
-            watchers += [*boards, ThroughputMonitor(board), ProgressMonitor(stack)]
+            watchers += [*boards, ThroughputMonitor(board), progress]
         watchers += early_stopping(settings)
         pairs = [one for one in data.evaluation if isinstance(one, TokenizedPair)]
         reward_pairs = pairs[: settings.watch.reward_pairs]
         # Every process answers and measures, since a model may be spread over them; the board of the main one shows it.
-        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings)]
+        answered = partial(progress.tell, "answered")
+        watchers += [stop, ReplyProbe(board, tokenizer, ready.conversations, reward_pairs, settings, answered)]
         # GRPO's loss says nothing about how good replies are; those to the held-out prompts do.
         evaluation = [] if settings.objective.method == "grpo" else data.evaluation
         parts = TrainerParts(

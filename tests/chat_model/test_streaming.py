@@ -74,7 +74,7 @@ def test_sampled_streams_equal_the_batch_too(random_model: Any, tokenizer: Any) 
 
 
 def test_a_full_stop_in_the_token_that_ends_the_line_is_streamed_too(tiny_models: ModuleType) -> None:
-    """In the plain text form a line break ends a reply, and its token may be `.\n`: streamed replies lacked the stop."""
+    """A line break ends a reply in the plain text form, and its token may be `.\n`: streams lacked the stop."""
     tokenizer = tiny_models.make_tokenizer(PLAIN_TEMPLATE)
     tokenizer.add_tokens([".\n"])
     model = tiny_models.make_model(len(tokenizer))

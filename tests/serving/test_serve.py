@@ -153,6 +153,17 @@ def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, ad
     assert server.returncode == 130 and "judgements.sqlite" in said and "Traceback" not in said
 
 
+def test_ctrl_c_while_the_models_are_loaded_is_heard_at_once(orpo_home: Path, model_folder: Path) -> None:
+    """It waited for five seconds of loading, and said `ready` before `stopped`."""
+    server = start("--model", str(model_folder), "--base-only", home=orpo_home)
+    assert server.stderr is not None and server.stderr.readline().startswith("loading")
+    server.send_signal(signal.SIGINT)
+    _, said = server.communicate(timeout=PATIENCE)
+    kept = orpo_home / "data" / "judgements.sqlite"
+    assert said == f"stopped; votes and reviews are kept in {kept}; the same command serves them again\n"
+    assert server.returncode == 130
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(orpo_home: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     server = start("--base-only", "--model", str(tmp_path / "empty"), home=orpo_home)

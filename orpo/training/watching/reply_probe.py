@@ -1,7 +1,7 @@
 """What the model says at each evaluation: replies to held-out prompts with their score, and the reward R(y)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -30,13 +30,17 @@ _WATCHED = (
 
 @dataclass(eq=False)
 class ReplyProbe(TrainerCallback):
-    """Has the model answer at the start, at every evaluation and at the end; the figures join the trainer's history."""
+    """Has the model answer at the start, at every evaluation and at the end; the figures join the trainer's history.
+
+    `on_answer` is told how many of how many replies are written.
+    """
 
     board: Board
     tokenizer: PreTrainedTokenizerBase
     conversations: Sequence[list[Message]]
     pairs: Sequence[TokenizedPair]
     settings: TrainSettings
+    on_answer: Callable[[int, int], None] | None = None
     reference: ReferenceModel = field(default_factory=ReferenceModel)
 
     def on_train_begin(
@@ -71,6 +75,7 @@ class ReplyProbe(TrainerCallback):
                 sampling,
                 seed=self.settings.seed,
                 dtype=resolve_reply_dtype(self.settings.compute.dtype, model.device),
+                on_batch=self._counting(len(prompts)),
             )
             count = len(self.conversations)
             figures = {**self._reply_figures(replies[:count], step), **self._reward_figures(model, replies[count:])}
@@ -79,6 +84,17 @@ class ReplyProbe(TrainerCallback):
         self.board.scalars(step, figures)
         # The history is saved with each checkpoint, so a resumed run still knows what was before.
         state.log_history.append({**figures, "step": step})
+
+    def _counting(self, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def count(replies: int) -> None:
+            nonlocal done
+            done += replies
+            if self.on_answer is not None:
+                self.on_answer(done, total)
+
+        return count
 
     def _reply_figures(self, replies: Sequence[Reply], step: int) -> dict[str, float]:
         if not replies:

@@ -6,7 +6,7 @@ each micro-batch (padding not counted) to `state.num_input_tokens_seen`.
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Thread
@@ -118,11 +118,13 @@ class ThroughputMonitor(TrainerCallback):
 
 
 class ProgressMonitor(TrainerCallback):
-    """Shows steps and loss on stderr."""
+    """Shows steps and loss on stderr, and between two steps how far an evaluation is, which may take longer."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._advance: Advance | None = None
+        self._stats: dict[str, object] = {"loss": "-"}
+        self._evaluated = 0
 
     def on_train_begin(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Open the bar, where a resumed run stands already."""
@@ -132,13 +134,31 @@ class ProgressMonitor(TrainerCallback):
     def on_step_end(self, args: Arguments, state: State, control: Control, **_: object) -> None:
         """Move on by a step."""
         if self._advance is not None:
-            self._advance()
+            self._advance(1, **self._stats)
+
+    def on_prediction_step(
+        self, args: Arguments, state: State, control: Control, eval_dataloader: Sized | None = None, **_: object
+    ) -> None:
+        """Show how many batches are evaluated."""
+        self._evaluated += 1
+        self.tell("evaluated", self._evaluated, None if eval_dataloader is None else len(eval_dataloader))
+
+    def on_evaluate(self, args: Arguments, state: State, control: Control, **_: object) -> None:
+        """Begin to count anew."""
+        self._evaluated = 0
+
+    def tell(self, what: str, done: int, total: int | None) -> None:
+        """Show how much of something else than steps is done, until the next step."""
+        if self._advance is not None:
+            of = "" if total is None else f"/{total}"
+            self._advance(0, **{**self._stats, what: f"{done}{of}"})
 
     def on_log(self, args: Arguments, state: State, control: Control, logs: Logs = None, **_: object) -> None:
         """Show the last loss."""
         if self._advance is not None and logs and "loss" in logs:
             shown = {"loss": "loss", "margin": "rewards/margins"}  # sft has no margin
-            self._advance(0, **{name: float(logs[key]) for name, key in shown.items() if key in logs})
+            self._stats = {name: float(logs[key]) for name, key in shown.items() if key in logs}
+            self._advance(0, **self._stats)
 
 
 def _is_hidden(key: str) -> bool:
