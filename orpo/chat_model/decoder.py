@@ -6,6 +6,7 @@ stays as it is, so a training run can ask for replies between two steps.
 """
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
@@ -209,8 +210,8 @@ def _linear(weight: Tensor, bias: Tensor | None, rows: "_Rows | None") -> nn.Mod
     return layer
 
 
-class _Rows:
-    """How many rows the bfloat16 products of one decoder take."""
+class _Rows(threading.local):
+    """How many rows the bfloat16 products of one decoder take, for each thread that runs it."""
 
     def __init__(self) -> None:
         self.count = _STEP_ROWS
