@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 IMPLEMENTATION: Final = "orpo_slots"
 
 _GROWTH: Final = 64  # tokens that a cache grows by: copying it costs one step in this many
+_ATTENDED: Final = 16  # tokens; keys beyond the longest slot's are not read, in steps of this
 _QUERY_ROWS: Final = 32
 _UNSEEN: Final = -1e30  # finite, so that a slot that sees none of the shared beginning does not turn to NaN
 
@@ -40,6 +41,7 @@ class SlotCache:
         self._beginning: dict[int, tuple[Tensor, Tensor]] = {}
         self._filling: list[int] | None = None  # slots whose prompts are read in this pass; None: a token for each slot
         self._capacity = 0
+        self._attended = 0  # tokens of each slot that a step looks at: no more than the longest needs
         self._masks: dict[tuple[str, int], Tensor] = {}
 
     @property
@@ -69,7 +71,9 @@ class SlotCache:
     @contextmanager
     def stepping(self) -> Iterator[None]:
         """In this block the model reads one token more for each slot."""
-        self._grow(int(self.lengths.max()) + 1)
+        needed = int(self.lengths.max()) + 1
+        self._grow(needed)
+        self._attended = -(-needed // _ATTENDED) * _ATTENDED
         self._filling = None
         with self._used():
             yield
@@ -98,7 +102,7 @@ class SlotCache:
             rows = torch.arange(len(self.lengths), device=keys.device)
             self._keys[layer_idx][rows, :, self.lengths] = keys[:, :, 0]
             self._values[layer_idx][rows, :, self.lengths] = values[:, :, 0]
-            return self._keys[layer_idx], self._values[layer_idx]
+            return self._keys[layer_idx][:, :, : self._attended], self._values[layer_idx][:, :, : self._attended]
         if not self._filling:
             self._beginning[layer_idx] = keys, values
             return keys, values
