@@ -1,7 +1,7 @@
 """The loop that writes many replies at once: a reply that ends makes room for a waiting one in the same step.
 
-On a CPU several loops share the work, each with slots of its own: while one multiplies, which all cores do well, another
-is between its products, where a step has a thousand small operations that one core does alone.
+On a CPU several loops share the work, each with slots of its own: while one multiplies, which all cores do well,
+another is between its products, where a step has a thousand small operations that one core does alone.
 """
 
 from collections import deque
