@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from orpo.command.output_folder import RECORD_NAME, UNFINISHED_NAME
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+# An absolute path that is not there: of another machine, or gone. A system prompt may begin with a slash (`/no_think`).
+_OTHER_PATH: Final = re.compile(r"(?:~|[A-Za-z]:)?[\\/][^\\/\n]*[\\/]\S*")
 
 
 def project_folder() -> Path:
@@ -73,6 +77,28 @@ def finished_adapters(folder: Path | None = None) -> list[Path]:
 def resolve_user_path(text: str | Path) -> Path:
     """Return a path the user wrote as an absolute one: `~` is home, and the rest is relative to the working folder."""
     return Path(text).expanduser().absolute()
+
+
+def public_name(name: str) -> str:
+    """Return a model's or file's name without the folders of this machine, since what holds it may be passed on."""
+    path = Path(name).expanduser()
+    try:
+        is_there = path.exists()
+    except (OSError, ValueError):  # a text too long for a name, or with a null byte
+        return name
+    if is_there:
+        return path.resolve().name
+    return re.split(r"[\\/]", name)[-1] if _OTHER_PATH.fullmatch(name) else name
+
+
+def without_folders(value: object) -> object:
+    """Return JSON-able values in which paths of this machine, and absolute ones of another, have become names."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    is_path = isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "\\" in value))
+    return public_name(str(value)) if is_path else value
 
 
 def _is_finished_run(run: Path) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from orpo.command.paths import public_name
 from orpo.records.messages import Message, system_message, with_system
 
 BASE: Final = "base"
@@ -39,7 +40,7 @@ class Approach:
     def described(self) -> dict[str, object]:
         """Return what the approach is, as JSON values."""
         return {
-            "adapter": str(self.adapter) if self.adapter else None,
+            "adapter": public_name(str(self.adapter)) if self.adapter else None,
             "system": self.system,
             "examples": self.examples,
             "best_of": self.best_of,

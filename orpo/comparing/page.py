@@ -26,7 +26,7 @@ _UNPRINTABLE: Final = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 
 
 
 class ReportFacts(TypedDict):
-    """The models, how each side came about, and how each adapter was trained."""
+    """The models, how each side came about, and how each adapter was trained; no path of this machine is in it."""
 
     model: str
     judge: str | None
@@ -80,7 +80,7 @@ def write_page(comparison: Comparison, judgements: Sequence[Judgement], facts: R
     )
     names = [side.name for side in comparison.sides]
     return environment.get_template(_TEMPLATE).render(
-        model=_shown_model(facts["model"]),
+        model=facts["model"],
         names=names,
         colours=[COLOURS[number % len(COLOURS)] for number in range(len(names))],
         sentences=[
@@ -107,11 +107,6 @@ def mark_emojis(text: str) -> Markup:
         parts += [escape(safe[position : span.start]), Markup("<mark>{}</mark>").format(span.text)]
         position = span.end
     return Markup("").join([*parts, escape(safe[position:])])
-
-
-def _shown_model(name: str) -> str:
-    """Return a model's name without the folders of this machine, since a page may be passed on."""
-    return Path(name).name if Path(name).expanduser().exists() else name
 
 
 def _table(comparison: Comparison, measures: Sequence[Measure]) -> list[tuple[str, list[Cell]]]:
@@ -187,5 +182,5 @@ def _settings(facts: ReportFacts) -> list[tuple[str, str]]:
     """Return what each run was told, as titles with JSON."""
     asked = {"model": facts["model"], "judge": facts["judge"], "seeds": facts["seeds"], "sampling": facts["sampling"]}
     shown = [("This report", asked), *((f"{name}: how it was asked", about) for name, about in facts["sides"].items())]
-    shown += [(f"{folder}: how it was trained", record) for folder, record in facts["training"].items() if record]
+    shown += [(f"{name}: how it was trained", record) for name, record in facts["training"].items() if record]
     return [(title, mask_text(json.dumps(value, indent=1, ensure_ascii=False, default=str))) for title, value in shown]

@@ -11,7 +11,7 @@ from orpo.chat_model.adapters import adapter_base_name
 from orpo.command.display import console_err, progress_bar
 from orpo.command.errors import InputError, SettingsError
 from orpo.command.output_folder import check_output_folder, new_folder, write_whole
-from orpo.command.paths import newest_adapter, resolve_user_path
+from orpo.command.paths import newest_adapter, public_name, resolve_user_path, without_folders
 from orpo.command.run_record import RunRecord, as_json_value, fingerprint_rows, read_run_record
 from orpo.comparing.answering import AnsweringModel
 from orpo.comparing.approaches import BASE, Approach, adapter_names
@@ -59,7 +59,7 @@ def run_report(settings: ReportSettings) -> Report:
     check_before_loading(settings.base, adapters, name)
     judge = find_judge(settings)
     folder = check_output_folder(resolve_user_path(settings.out), overwrite=settings.overwrite)
-    trained = {str(adapter): _training_settings(adapter) for adapter in adapters}
+    trained = {key: _training_settings(adapter) for key, adapter in zip(adapter_names(adapters), adapters, strict=True)}
     held_out = collect_held_out(settings.own, settings.measure, settings.count, unseen_by=settings.unseen_by)
     approaches = approaches_of(settings, adapters)
     _warn_of_few(held_out)
@@ -70,8 +70,8 @@ def run_report(settings: ReportSettings) -> Report:
         comparison = Comparison(held_out, sides, asking.scorer)
         judgements = judge_comparison(comparison, judge)
         facts: ReportFacts = {
-            "model": name,
-            "judge": settings.judge,
+            "model": public_name(name),
+            "judge": public_name(settings.judge) if settings.judge else None,
             "seeds": list(seeds),
             "sampling": asdict(asking.sampling),
             "sides": {side.name: side.approach.described() for side in sides},
@@ -172,7 +172,9 @@ def _training_settings(adapter: Path) -> dict[str, object] | None:
     except InputError as problem:
         console_err.print(f"{problem}; the report cannot say how it was trained", soft_wrap=True)
         return None
-    return {key: record.get(key) for key in ("settings", "metrics", "wall_seconds", "finished", "versions")}
+    return {
+        key: without_folders(record.get(key)) for key in ("settings", "metrics", "wall_seconds", "finished", "versions")
+    }
 
 
 def _warn_of_few(held_out: HeldOut) -> None:

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from orpo.command.markdown import table
 from orpo.command.output_folder import write_whole
+from orpo.command.paths import public_name
 from orpo.comparing.card import CARD_NAME, report_section
 from orpo.exporting.checking import CheckResult
 from orpo.exporting.settings import ExportSettings
@@ -68,7 +69,7 @@ def write_card(folder: Path, settings: ExportSettings, source: Source, check: Ch
     text = _CARD.format(
         name=source.adapter.name,
         what=what,
-        base=source.model if is_hub_id else Path(source.model).name,
+        base=public_name(source.model),
         use=use.format(model=files[0] if files else "", adapter=files[-1] if files else ""),
         check=table(("asked before and after", "found"), check.as_rows()) if check else "None was made.",
     )

@@ -1,18 +1,17 @@
 """Upload of an export to the Hugging Face Hub: private unless told, and only after a yes."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from orpo.chat_model.model_files import is_offline, one_line
+from orpo.chat_model.model_files import ADAPTER_CONFIG, is_offline, one_line, read_json
 from orpo.command.display import console_err
 from orpo.command.errors import OutputError, SettingsError
 from orpo.command.output_folder import RECORD_NAME
-
-_KEPT_HERE: Final = [RECORD_NAME, f"**/{RECORD_NAME}"]  # it names folders of this machine
+from orpo.command.paths import public_name
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def find_destination(name: str, *, public: bool, yes: bool) -> Destination:
 
 def upload(folder: Path, to: Destination, *, yes: bool) -> str | None:
     """Upload a folder but for its run.json, once somebody said yes; return the address, or None after a no."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != RECORD_NAME]
     size = sum(file.stat().st_size for file in files)
@@ -82,13 +81,18 @@ def upload(folder: Path, to: Destination, *, yes: bool) -> str | None:
         api = HfApi()
         if not to.exists:
             api.create_repo(to.name, private=to.is_private)
-        api.upload_folder(
-            repo_id=to.name,
-            folder_path=folder,
-            ignore_patterns=_KEPT_HERE,
-            commit_message=f"Upload {folder.name}",
-        )
+        added = [CommitOperationAdd(str(file.relative_to(folder)), _public_content(file)) for file in files]
+        api.create_commit(to.name, added, commit_message=f"Upload {folder.name}")
         return f"{api.endpoint}/{to.name}"
+
+
+def _public_content(file: Path) -> str | bytes:
+    """Return the path of a file to upload, or its content where folders of this machine have to be left out."""
+    if file.name != ADAPTER_CONFIG:
+        return str(file)
+    config = read_json(file)
+    config["base_model_name_or_path"] = public_name(str(config["base_model_name_or_path"]))
+    return json.dumps(config, indent=2, ensure_ascii=False).encode()
 
 
 def _says_yes(question: str) -> bool:

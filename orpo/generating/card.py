@@ -8,9 +8,10 @@ from typing import Final
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from orpo.command.markdown import table
+from orpo.command.paths import public_name
 from orpo.command.safe_text import printable
 from orpo.generating.result import GenerationMetrics, ScoredMeasures, count_objections, spread
-from orpo.generating.settings import WriterSpec, public_name
+from orpo.generating.settings import WriterSpec
 from orpo.records.pairs import PreferencePair
 
 _KINDS: Final = {

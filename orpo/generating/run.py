@@ -10,6 +10,7 @@ from orpo.chat_model.loading import locate_model
 from orpo.command.display import print_warnings, progress_bar
 from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder
+from orpo.command.paths import public_name
 from orpo.command.run_record import RunRecord, fingerprint_rows
 from orpo.command.signals import count_writing
 from orpo.generating.card import make_card
@@ -31,7 +32,7 @@ from orpo.generating.result import (
     measure_sides,
     spread,
 )
-from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec, public_name
+from orpo.generating.settings import PLACE, GenerateSettings, Side, WriterSpec
 from orpo.generating.situations import find_situation
 from orpo.generating.stored_writer import Answer, Failed, WritingRun
 from orpo.generating.writers import write_replies

@@ -243,9 +243,3 @@ class GenerateSettings:
 
 _EXAMPLE_PAIRS: Final = 450
 """Enough to teach restraint and obedience beside the prompts' own pairs; all 1,501 would double the training."""
-
-
-def public_name(name: str) -> str:
-    """Return a model's or file's name without the folders of this machine, since the data may be passed on."""
-    path = Path(name).expanduser()
-    return path.resolve().name if path.exists() else name

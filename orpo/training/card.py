@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from orpo.command.markdown import table
 from orpo.command.output_folder import write_whole
+from orpo.command.paths import public_name
 from orpo.training.adapter import base_model_name
 from orpo.training.early_stopping import BestCheckpoint
 from orpo.training.learning_rate import LearningRate
@@ -127,7 +128,7 @@ def write_model_card(
         base_model=base if is_hub_id else None,
     )
     text = _CARD.format(
-        name=base if is_hub_id else Path(base).name,
+        name=public_name(base),
         train=counts["train"],
         evaluation=counts["evaluation"],
         steps=counts["steps"],

@@ -11,7 +11,9 @@ from orpo.command.paths import (
     default_training_folder,
     newest_adapter,
     project_folder,
+    public_name,
     resolve_user_path,
+    without_folders,
 )
 
 
@@ -62,6 +64,30 @@ def test_a_users_path_is_relative_to_the_working_folder(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert resolve_user_path("pairs.jsonl") == tmp_path / "pairs.jsonl"
     assert resolve_user_path("~/pairs.jsonl") == Path.home() / "pairs.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("told", "public"),
+    [
+        ("/home/somebody/models/mine", "mine"),
+        ("~/models/mine", "mine"),
+        (r"C:\\models\\mine", "mine"),
+        ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"),
+        ("openai:org/name", "openai:org/name"),
+        ("/no_think Be kind, and/or brief.", "/no_think Be kind, and/or brief."),
+        ("and/or " * 1000, "and/or " * 1000),
+    ],
+)
+def test_folders_of_a_machine_are_left_out_of_what_is_passed_on(told: str, public: str) -> None:
+    assert public_name(told) == public
+    assert without_folders({"a": [told, 3, None]}) == {"a": [public, 3, None]}
+
+
+def test_a_file_that_is_here_is_named_without_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "b").touch()
+    assert public_name("a folder/b") == public_name(str(tmp_path / "a folder" / "b")) == "b"
 
 
 def test_the_demo_ends_with_where_things_are(orpo_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,10 @@ def test_every_approach_answers_the_same_prompts(
     assert len(rows) == 10 and all(list(row["replies"]) == names for row in rows)
     assert rows[0]["replies"]["first"] == rows[0]["replies"]["second"], "the same weights"
     assert rows[0]["replies"]["first"] != rows[0]["replies"]["base"]
-    assert content["training"][str(trained)] and content["training"][str(second_adapter)] is None
+    assert content["training"]["first"] and content["training"]["second"] is None
+    for name in ("report.html", "report.json"):  # to be passed on; they named the adapters' and the model's folders
+        text = (out / name).read_text(encoding="utf-8")
+        assert not [path for path in (trained, second_adapter, model_folder) if str(path.parent) in text]
     assert f"{second_adapter} holds no run.json" in shown.err and "5 prompts are few: intervals are wide" in shown.err
     assert [found["name"] for found in content["judgements"]] == names[1:]
     assert "emoji where in place" in shown.out and str(out / "report.html") in shown.out

@@ -125,6 +125,11 @@ def test_an_upload_is_private_and_holds_all_but_the_record(hub: SmallHub, adapte
     assert hub.repositories == {"nobody/emoji": True}
     sent = hub.files["nobody/emoji"]
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= set(sent) and "run.json" not in sent
+    base = json.loads((orpo_home / "exported" / "tuned-adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    there = Path(base["base_model_name_or_path"])
+    assert there.is_dir(), "PEFT finds it here"
+    assert json.loads(sent["adapter_config.json"]) == {**base, "base_model_name_or_path": there.name}
+    assert not [name for name, data in sent.items() if str(there.parent).encode() in data], "a folder of this machine"
     assert b"| measure | base |" in sent["README.md"] and b"library_name: peft" in sent["README.md"]
     kept = orpo_home / "exported" / "tuned-adapter"
     assert sent["adapter_model.safetensors"] == (kept / "adapter_model.safetensors").read_bytes()
@@ -171,7 +176,7 @@ def test_only_a_yes_uploads(answer: str, is_sent: bool, tmp_path: Path, monkeypa
 
     from orpo.exporting import hub as module
 
-    sent: list[dict[str, Any]] = []
+    sent: list[list[Any]] = []
 
     class Api:
         endpoint = "http://127.0.0.1"
@@ -179,8 +184,8 @@ def test_only_a_yes_uploads(answer: str, is_sent: bool, tmp_path: Path, monkeypa
         def create_repo(self, name: str, *, private: bool) -> None:
             assert private
 
-        def upload_folder(self, **how: Any) -> None:
-            sent.append(how)
+        def create_commit(self, name: str, operations: list[Any], *, commit_message: str) -> None:
+            sent.append(operations)
 
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     monkeypatch.setattr("sys.stdin", StringIO(answer))
