@@ -1,5 +1,9 @@
 """The chunked head against its plain twin: values, gradients, and that no logits stay in memory."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +11,7 @@ import torch
 from torch import nn
 
 from orpo.chat_model.head import Head
-from orpo.chat_model.log_probs import chunk_rows, plain_log_probs, token_log_probs
+from orpo.chat_model.log_probs import CHUNK_BYTES, chunk_rows, plain_log_probs, token_log_probs
 
 TOKENS, SIZE, VOCABULARY = 45, 12, 71
 
@@ -82,3 +86,46 @@ def test_without_gradients_none_is_computed() -> None:
 def test_chunks_shrink_as_vocabularies_grow() -> None:
     assert chunk_rows(151936) * 151936 * 4 <= 64 * 2**20 < (chunk_rows(151936) + 1) * 151936 * 4
     assert chunk_rows(10**7) == 32
+
+
+PEAK = """
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+from orpo.chat_model.head import Head
+from orpo.chat_model.log_probs import token_log_probs
+
+VOCABULARY, SIZE = 151_936, 32
+
+def resident(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+def peak(tokens, dtype=torch.float32, trained=False, **rules):
+    head = Head(nn.Linear(SIZE, VOCABULARY, bias=False, dtype=dtype).requires_grad_(trained), **rules)
+    def step(count):
+        hidden = torch.randn(count, SIZE, dtype=dtype, requires_grad=True)
+        token_log_probs(hidden, torch.randint(0, VOCABULARY, (count,)), head).sum().backward()
+    step(4)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    step(tokens)
+    return resident("VmHWM") - before
+
+ways = {"float32": {}, "bfloat16": {"dtype": torch.bfloat16}, "capped": {"softcap": 30.0}, "trained": {"trained": True}}
+print(json.dumps({name: peak(int(sys.argv[1]), **options) for name, options in ways.items()}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux tells it")
+def test_its_memory_is_a_few_chunks_at_a_vocabulary_of_150_000(repository: Path) -> None:
+    """In a process of its own; all logits of these 1,000 tokens at once would be 580 MB, thrice that while computing."""
+    done = subprocess.run([sys.executable, "-c", PEAK, "1000"], capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 0, done.stderr
+    peaks = json.loads(done.stdout)
+    chunk, gradient = CHUNK_BYTES / 2**20, 151_936 * 32 * 4 / 2**20
+    assert chunk_rows(151_936) * 151_936 * 4 <= CHUNK_BYTES
+    assert peaks["float32"] <= 1.3 * chunk, peaks
+    assert max(peaks["bfloat16"], peaks["capped"]) <= 2.3 * chunk, peaks
+    assert peaks["trained"] <= 5 * chunk + 2 * gradient, peaks  # where logits and log p live on, with their gradients

@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from orpo.chat_model.head import causal_model_of
+from orpo.chat_model.head import causal_model_of, head_of
 from orpo.chat_model.log_probs import CHUNK_BYTES
 from orpo.command.ranks import local_process_count
 from orpo.training.fast.packed_forward import sample_groups
@@ -27,6 +27,7 @@ _SHORT, _LONG = 1, 4  # groups in a row
 _SHARE_TO_USE: Final = 0.85
 _TRAINED_COPIES: Final = 3  # gradient, and Adam's two moments
 _CHUNK_COPIES: Final = 2  # logits (all else happens in their memory), and their copy in fp32 or the model's dtype
+_TRAINED_HEAD_COPIES: Final = 4  # of a head whose chunks are computed again: logits, log p, their gradients
 _BACKWARD_SHARE: Final = 0.15  # gradients on their way through a layer, over what is kept
 
 
@@ -65,7 +66,9 @@ class MemoryEstimate:
 def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpointing: bool = False) -> MemoryEstimate:
     """Estimate the peak of a step with rows of this many tokens, for a PEFT model on its device."""
     kept = kept_bytes_per_token(model, layout)
-    config = causal_model_of(model).config.get_text_config()
+    causal_model = causal_model_of(model)
+    config = causal_model.config.get_text_config()
+    copies = _CHUNK_COPIES if head_of(causal_model).is_frozen_linear else _TRAINED_HEAD_COPIES
     if checkpointing:  # a layer's inputs stay, and one layer at a time is computed again
         inputs = config.hidden_size * _widest(model).itemsize
         kept = inputs * config.num_hidden_layers + kept // config.num_hidden_layers
@@ -75,7 +78,7 @@ def estimate_memory(model: nn.Module, tokens: int, layout: Layout, *, checkpoint
         trained=_TRAINED_COPIES * trained,
         per_token=round(kept * (1 + _BACKWARD_SHARE)),
         tokens=tokens,
-        head=_CHUNK_COPIES * min(CHUNK_BYTES, 4 * tokens * config.vocab_size),
+        head=copies * min(CHUNK_BYTES, 4 * tokens * config.vocab_size),
     )
 
 
