@@ -5,8 +5,9 @@
     uv run benchmarks/replies.py --clock cpu --threads 1  # on a machine that others use too
     uv run --extra gguf benchmarks/replies.py --ways ours-bf16,llamacpp-file --gguf model-q8_0.gguf
 
-llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1), and
-transformers-batch is `generate_batch`, its continuous batching. All ways answer the same prompts with the same
+llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1),
+transformers-batch is `generate_batch`, its continuous batching, and vllm is vLLM in this process, where it is installed
+(on its own choice of device; never run here, for want of a GPU). All ways answer the same prompts with the same
 sampling; they take turns, the first round warms up and is not counted, and medians are shown. Tokens are those of the
 replies up to their end, however the rest of the batch goes on. The last line is JSON.
 """
@@ -30,7 +31,7 @@ WAYS = (
     "ours-bf16",
     "ours-bf16-adapter",
 )
-FURTHER_WAYS = ("transformers-batch-bf16", "llamacpp-file")
+FURTHER_WAYS = ("transformers-batch-bf16", "llamacpp-file", "vllm-bf16", "vllm-fp32")
 SLOTS = 16
 
 
@@ -59,7 +60,8 @@ def main() -> None:
     for name, speed in medians.items():
         ratio = f"{speed / base:5.2f}x" if base else ""
         print(f"{name:22} {speed:7.1f} tokens/s  {ratio}  {min(speeds[name]):.1f} to {max(speeds[name]):.1f}")
-    print(json.dumps({"tokens_per_second": medians, "rounds": speeds, "settings": vars(arguments)}))
+    peak = {"peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_initialized() else {}
+    print(json.dumps({"tokens_per_second": medians, "rounds": speeds, **peak, "settings": vars(arguments)}))
 
 
 def read_arguments() -> argparse.Namespace:
@@ -96,6 +98,7 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
     prompts = [with_system(arguments.system, prompt.conversation()) for prompt in embedded_prompts()]
     models: dict[str, Any] = {}
     llama_cpp: Any = None
+    vllm = {way: Vllm(arguments, way) for way in arguments.ways.split(",") if way.startswith("vllm")}
     if "llamacpp" in arguments.ways:
         llama_cpp = LlamaCpp(arguments.gguf or str(default_model_file()), torch.get_num_threads())
 
@@ -118,6 +121,8 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
 
     def run(way: str, count: int) -> int:
         kind = way.partition("-")[2]
+        if way in vllm:
+            return vllm[way].answer([encode_prompt(tokenizer, messages) for messages in prompts[:count]], sampling)
         if way.startswith("llamacpp"):
             return llama_cpp.answer([encode_prompt(tokenizer, messages) for messages in prompts[:count]], sampling)
         if way.startswith("transformers-batch"):
@@ -232,6 +237,34 @@ class LlamaCpp:
 
         with ThreadPoolExecutor(SLOTS) as pool:
             return sum(pool.map(ask, range(len(prompts))))
+
+
+class Vllm:
+    """vLLM in this process, with as many sequences at a time as the batches of the others."""
+
+    def __init__(self, arguments: argparse.Namespace, way: str) -> None:
+        from vllm import LLM
+
+        from orpo.chat_model.loading import locate_model
+
+        self._model = LLM(
+            model=locate_model(arguments.model),
+            dtype="float32" if way.endswith("fp32") else "bfloat16",
+            max_num_seqs=arguments.batch_size,
+            max_model_len=2048,
+            gpu_memory_utilization=0.5,  # the other ways' models may lie beside it
+            seed=0,
+        )
+
+    def answer(self, prompts: list[list[int]], sampling: Any) -> int:
+        """Answer all prompts and return the number of tokens; a reply ends where the model's own settings say."""
+        from vllm import SamplingParams
+
+        asked = SamplingParams(
+            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_new_tokens
+        )
+        found = self._model.generate([{"prompt_token_ids": ids} for ids in prompts], asked, use_tqdm=False)
+        return sum(len(one.outputs[0].token_ids) for one in found)
 
 
 if __name__ == "__main__":
