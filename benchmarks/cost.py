@@ -142,7 +142,7 @@ def reply_measures(scale: float) -> list[Measure]:
         tokens = sum(map(len, decode(decoder, Request(rows, picker, [], slots=16))))
         assert tokens == count * length
 
-    counts, lengths = scaled((16, 32, 64, 96, 128), scale, 2), scaled((16, 32, 64, 96, 128), scale, 2)
+    counts, lengths = scaled((16, 32, 48, 64, 96), scale, 2), scaled((16, 32, 48, 64, 96), scale, 2)
     return [
         Measure("prompts", "Replies of 16 tokens", "prompts", counts, lambda count: write(count, 16)),
         Measure("reply_length", "Replies to 16 prompts", "tokens of each reply", lengths, lambda n: write(16, n)),
@@ -172,7 +172,7 @@ def training_measures(scale: float) -> list[Measure]:
         stepper.batches = itertools.repeat(collate_pairs(long))
         stepper.step()
 
-    counts = scaled((4, 8, 16, 24, 32), scale, PAIRS_OF_A_STEP, PAIRS_OF_A_STEP)
+    counts = scaled((4, 8, 12, 16, 24), scale, PAIRS_OF_A_STEP, PAIRS_OF_A_STEP)
     lengths = scaled((64, 128, 256, 384, 512), scale, 16, 2)
     return [
         Measure("pairs", "Training, pairs of 96 tokens", "pairs", counts, train_on),
@@ -206,8 +206,20 @@ def draw(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": "cost", "font.size": 9, "axes.edgecolor": INK, "text.color": INK}
-    colours = {"axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.alpha": 0.3}
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "cost",
+        "font.size": 9,
+        "axes.edgecolor": INK,
+        "text.color": INK,
+    }
+    colours: dict[Any, Any] = {
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+    }
     with pyplot.rc_context({**style, **colours}):
         figure, axes = pyplot.subplots(2, 2, figsize=(8.4, 5.6), layout="constrained")
         for one, plot in zip(measures, axes.flat, strict=True):

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ class Stepper:
         self.trainer.state.max_steps = 1000
         self.trainer.current_gradient_accumulation_steps = 1
         self.trainer.create_optimizer()
-        self.batches = itertools.cycle(list(self.trainer.get_train_dataloader()))
+        self.batches: Iterator[Any] = itertools.cycle(list(self.trainer.get_train_dataloader()))
         self.first = next(self.batches)
 
     def step(self, update: bool = True) -> tuple[float, float]:

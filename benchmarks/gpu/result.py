@@ -55,7 +55,11 @@ def describe_device(device: str) -> dict[str, Any]:
     import torch
 
     if not device.startswith("cuda") or not torch.cuda.is_available():
-        return {"asked": device, "has_cuda": torch.cuda.is_available(), "capabilities": torch.cpu.get_capabilities()}
+        return {
+            "asked": device,
+            "has_cuda": torch.cuda.is_available(),
+            "capabilities": dict(torch.cpu.get_capabilities()),
+        }
     about = torch.cuda.get_device_properties(device)
     return {
         "asked": device,

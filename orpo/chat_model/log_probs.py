@@ -26,8 +26,8 @@ from orpo.chat_model.head import Head, bend, causal_model_of, head_of
 CHUNK_BYTES: Final = 64 * 2**20
 """fp32 logits held at a time: small enough to stay near the caches, large enough for fast products.
 
-Under 32 MiB glibc would take them from its heap instead of fresh pages, and lay holes: with half as much the checkpointed
-way held 2.7 GB for 2,000 tokens and 151,936 words instead of 0.25.
+Under 32 MiB glibc would take them from its heap instead of fresh pages, and leave holes in it: with half as much the
+checkpointed way held 2.7 GB for 2,000 tokens at a vocabulary of 151,936, instead of 0.25.
 """
 
 SMALLEST_CHUNK: Final = 32
