@@ -120,7 +120,7 @@ print(json.dumps({name: peak(int(sys.argv[1]), **options) for name, options in w
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux tells it")
 def test_its_memory_is_a_few_chunks_at_a_vocabulary_of_150_000(repository: Path) -> None:
-    """In a process of its own; all logits of these 1,000 tokens at once are 580 MB, and two or three copies are made."""
+    """In a process of its own; all logits of these 1,000 tokens are 580 MB, and two or three copies are made."""
     done = subprocess.run([sys.executable, "-c", PEAK, "1000"], capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr
     peaks = json.loads(done.stdout)
