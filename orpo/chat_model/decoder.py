@@ -6,7 +6,6 @@ stays as it is, so a training run can ask for replies between two steps.
 """
 
 import copy
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
@@ -210,8 +209,8 @@ def _linear(weight: Tensor, bias: Tensor | None, rows: "_Rows | None") -> nn.Mod
     return layer
 
 
-class _Rows(threading.local):
-    """How many rows the bfloat16 products of one decoder take, for each thread that runs it."""
+class _Rows:
+    """How many rows the bfloat16 products of one decoder take."""
 
     def __init__(self) -> None:
         self.count = _STEP_ROWS

@@ -1,25 +1,18 @@
-"""The loop that writes many replies at once: a reply that ends makes room for a waiting one in the same step.
-
-On a CPU several loops share the work, each with slots of its own: while one multiplies, which all cores do well,
-another is between its products, where a step has a thousand small operations that one core does alone.
-"""
+"""The loop that writes many replies at once: a reply that ends makes room for a waiting one in the same step."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from orpo.chat_model.decoder import Decoder
-from orpo.chat_model.side_by_side import side_by_side
 from orpo.chat_model.slot_cache import SlotCache
 from orpo.chat_model.token_picker import TokenPicker
 
 _SHORTEST_BEGINNING: Final = 8  # tokens; reading fewer once saves nothing
 _SHORTEST_APART: Final = 64  # tokens; below this a second product costs more than it saves
-_FEWEST_SLOTS: Final = 24  # of each loop; with fewer a product waits for the weights
 _FREE_SHARE: Final = 8  # new prompts are read when one slot in this many is free, so that they are read together
 
 
@@ -31,12 +24,11 @@ class Request:
         prompts: The ids of each row.
         picker: Picks the tokens.
         end_ids: Ids that end a reply.
-        slots: Rows at once, in all loops together.
+        slots: Rows at once.
         examples: How many tokens at their beginning all prompts share by intention, such as examples; these are kept
             once for all slots. Rounding then differs a little from that without, so it must not depend on which
             prompts happen to be answered together.
-        on_step: Called before each pass through the model, by the thread that does it; it may raise to stop.
-        loops: How many share the work; as many as pay if None. No reply depends on it.
+        on_step: Called before each pass through the model; it may raise to stop.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -45,27 +37,16 @@ class Request:
     slots: int = 1
     examples: int = 0
     on_step: Callable[[], None] | None = None
-    loops: int | None = None
 
 
 def decode(decoder: Decoder, request: Request) -> Iterator[list[tuple[int, int, bool]]]:
     """Yield, step by step, (row, token, whether it is the reply's last) for every row that got a token."""
-    waiting = deque(sorted(range(len(request.prompts)), key=lambda row: len(request.prompts[row])))
-    slots = max(1, min(request.slots, len(waiting)))
-    count = request.loops or _loops_that_pay(decoder, slots)
-    loops = [_Loop(decoder, request, waiting, -(-slots // count)) for _ in range(count)]
-    return loops[0].run() if count == 1 else side_by_side([loop.run() for loop in loops])
-
-
-def _loops_that_pay(decoder: Decoder, slots: int) -> int:
-    if decoder.device.type != "cpu":
-        return 1
-    return max(1, min(torch.get_num_threads(), slots // _FEWEST_SLOTS))
+    return _Loop(decoder, request).run()
 
 
 class _Loop:
-    def __init__(self, decoder: Decoder, request: Request, waiting: deque[int], slots: int) -> None:
-        prompts, picker, examples = request.prompts, request.picker, request.examples
+    def __init__(self, decoder: Decoder, request: Request) -> None:
+        prompts, picker, slots, examples = request.prompts, request.picker, request.slots, request.examples
         self._decoder, self._picker, self._end_ids = decoder, picker, set(request.end_ids)
         self._on_step = request.on_step or (lambda: None)
         self._most = picker.sampling.max_new_tokens
@@ -74,11 +55,11 @@ class _Loop:
         is_worth_it = self._apart or common >= _SHORTEST_BEGINNING
         self._beginning = list(prompts[0][:common]) if is_worth_it else []
         self._rests = [prompt[len(self._beginning) :] for prompt in prompts]
-        self._waiting = waiting  # of all loops
-        self._rows: list[int | None] = [None] * slots  # of each slot
-        self._tokens = torch.zeros(slots, dtype=torch.long)  # the last of each slot
+        self._waiting = deque(sorted(range(len(prompts)), key=lambda row: len(prompts[row])))
+        self._rows: list[int | None] = [None] * max(1, min(slots, len(prompts)))  # of each slot
+        self._tokens = torch.zeros(len(self._rows), dtype=torch.long)  # the last of each slot
         self._steps = [0] * len(prompts)
-        self._cache = SlotCache(slots, decoder.device)
+        self._cache = SlotCache(len(self._rows), decoder.device)
 
     def run(self) -> Iterator[list[tuple[int, int, bool]]]:
         if self._beginning:
@@ -87,23 +68,15 @@ class _Loop:
         while self._waiting or any(row is not None for row in self._rows):
             self._on_step()
             free = [slot for slot, row in enumerate(self._rows) if row is None]
-            rows = self._claim(len(free)) if len(free) * _FREE_SHARE >= len(self._rows) else []
-            if rows:
-                yield self._fill(free[: len(rows)], rows)
-            elif len(free) < len(self._rows):
+            if self._waiting and len(free) * _FREE_SHARE >= len(self._rows):
+                yield self._fill(free[: len(self._waiting)])
+            else:
                 if not self._waiting and len(free) * 4 >= len(self._rows):
                     self._drop(free)
                 yield self._step()
 
-    def _claim(self, most: int) -> list[int]:
-        """Take rows that wait, which another loop may be doing too."""
-        rows: list[int] = []
-        with suppress(IndexError):
-            while len(rows) < most:
-                rows.append(self._waiting.popleft())
-        return rows
-
-    def _fill(self, slots: list[int], rows: list[int]) -> list[tuple[int, int, bool]]:
+    def _fill(self, slots: list[int]) -> list[tuple[int, int, bool]]:
+        rows = [self._waiting.popleft() for _ in slots]
         for slot, row in zip(slots, rows, strict=True):
             self._rows[slot] = row
         logits = self._decoder.fill(self._cache, slots, [self._rests[row] for row in rows])
