@@ -27,6 +27,8 @@ def main() -> NoReturn:
         run_command(_list, [])
     if name == "--version":
         run_command(_version, [])
+    if name == "completion":
+        run_command(_completion, arguments)
     run_command(_command(name), arguments)
 
 
@@ -53,7 +55,13 @@ def _list(_: list[str]) -> None:
     print("usage: orpo COMMAND [flags]\n\nTeach a chat model to use emojis well.\n")
     for name in command_names():
         print(f"  {name:<11}{_first_line(name)}")
-    print("\n`orpo COMMAND --help` lists a command's flags.")
+    print("\n`orpo COMMAND --help` lists a command's flags; `orpo completion bash` prints a script for the shell.")
+
+
+def _completion(arguments: list[str]) -> None:
+    from orpo.command.completion import print_completion
+
+    print_completion(arguments, {name: _first_line(name) for name in command_names()})
 
 
 def _first_line(name: str) -> str:

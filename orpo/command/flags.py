@@ -16,7 +16,7 @@ def parse_flags(
     known: "Mapping[str, Setting]", argv: Sequence[str], prog: str, description: str | None
 ) -> tuple[dict[str, object], Path | None]:
     """Return the values that flags give, by key, and the recipe."""
-    parser = _build_parser(known, prog, description)
+    parser = build_parser(known, prog, description)
     namespace, unknown = parser.parse_known_args(list(argv))
     if unknown:
         raise SettingsError(_unknown_flag_message(unknown[0], parser))
@@ -68,7 +68,8 @@ _STORE = _once(argparse._StoreAction)
 _SWITCH = _once(argparse.BooleanOptionalAction)
 
 
-def _build_parser(known: "Mapping[str, Setting]", prog: str, description: str | None) -> _Parser:
+def build_parser(known: "Mapping[str, Setting]", prog: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a command's parser; its complaints are SettingsErrors."""
     about = (description or "").strip()
     words = " ".join([prog, "[flags]", *(f"[{one.origin}]" for one in known.values() if one.positional)])
     parser = _Parser(prog=prog, usage=words, description=about, formatter_class=_HelpFormatter, allow_abbrev=False)

@@ -50,6 +50,57 @@ def test_a_mistake_is_one_line(arguments: list[str], says: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    done = orpo("completion", "bash")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path_factory.mktemp("completion") / "orpo"
+    file.write_text(done.stdout, encoding="utf-8")
+    return file
+
+
+COMPLETE = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+function=$(complete -p orpo | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+$function orpo "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["tr"], ["train"]),
+        (["train", "--lora-ra"], ["--lora-rank"]),
+        (["train", "--method", ""], ["orpo", "sft", "dpo", "ipo", "cpo", "simpo", "kto", "grpo"]),
+        (["train", "--epochs", "2", "--method", "k"], ["kto"]),
+        (["export", "--to", "gg"], ["gguf", "gguf-adapter"]),
+        (["generate", "--no-reuse"], ["--no-reuse-replies"]),
+        (["train", "--recipe", "recipes/sim"], ["recipes/simpo.yaml"]),
+        (["completion", "b"], ["bash"]),
+    ],
+)
+def test_a_real_bash_completes_commands_flags_choices_and_files(
+    completion: Path, repository: Path, words: list[str], completed: list[str]
+) -> None:
+    command = ["bash", "-c", COMPLETE, "bash", str(completion), "orpo", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repository, timeout=60)
+    assert done.stdout.split() == completed, done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "given"), [([], "nothing"), (["fish"], "fish"), (["bash", "zsh"], "bash zsh")])
+def test_a_shell_that_is_not_known_is_one_line(arguments: list[str], given: str) -> None:
+    done = orpo("completion", *arguments)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: completion {given}: name one shell of bash, zsh")
+
+
+def test_without_shtab_the_extra_is_named() -> None:
+    done = orpo("completion", "bash", code=f"import sys; sys.modules['shtab'] = None; {CODE}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "uv sync --extra completion" in done.stderr
+
+
 def test_the_package_tells_that_it_is_typed(repository: Path) -> None:
     assert (repository / "orpo" / "py.typed").is_file()
 
