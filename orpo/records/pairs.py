@@ -91,14 +91,21 @@ _SCORES: Final = ("chosen_score", "rejected_score")
 _REASONS: Final = ("chosen_reasons", "rejected_reasons")
 
 
+ROWS_AT_ONCE: Final = 10_000
+
+
 def write_pairs(folder: Path, pairs: Sequence[PreferencePair], *, card: str = "") -> None:
     """Write pairs as a `datasets` folder and as JSONL, with a data set card where one is given."""
     import datasets
 
-    rows = [pair.as_row() for pair in pairs]
+    parts, features = [], _features()
     with (folder / PAIRS_FILE).open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    datasets.Dataset.from_list(rows, features=_features()).save_to_disk(str(folder / DATASET_FOLDER))
+        for start in range(0, len(pairs), ROWS_AT_ONCE):  # as dicts, rows take several times their share of the table
+            rows = [pair.as_row() for pair in pairs[start : start + ROWS_AT_ONCE]]
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            parts.append(datasets.Dataset.from_list(rows, features=features))
+    whole = datasets.concatenate_datasets(parts) if parts else datasets.Dataset.from_list([], features=features)
+    whole.save_to_disk(str(folder / DATASET_FOLDER))
     if card:
         (folder / "README.md").write_text(card, encoding="utf-8")
 

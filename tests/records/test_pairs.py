@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orpo.command.errors import InputError
+from orpo.records import pairs as records
 from orpo.records.pairs import PreferencePair, write_pairs
 from orpo.records.read_pairs import read_pairs
 
@@ -157,3 +158,15 @@ def test_a_damaged_datasets_folder_is_one_clear_line(tmp_path: Path) -> None:
     arrow.write_bytes(b"not arrow")
     with pytest.raises(InputError, match="cannot be read as a data set folder"):
         read(str(tmp_path / "dataset"))
+
+
+def test_many_pairs_are_written_in_parts_as_they_would_be_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [PreferencePair(USER, CHOSEN, REJECTED, 1.0, 0.0, "a", "b", f"p{number}", "s") for number in range(8)]
+    for name, at_once in (("whole", 10), ("parts", 3), ("even", 4)):
+        monkeypatch.setattr(records, "ROWS_AT_ONCE", at_once)
+        (tmp_path / name).mkdir()
+        write_pairs(tmp_path / name, pairs)
+        for source in (tmp_path / name / "dataset", tmp_path / name / "pairs.jsonl"):
+            assert read(str(source)) == pairs, source
