@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 from orpo.command.errors import OrpoError, with_flags
 from orpo.command.safe_text import mask_text, printable
-from orpo.serving.jobs import BusyError
+from orpo.serving.jobs import BusyError, StoppingError
 
 # What the API calls a setting.
 _PARAMS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "max_new_tokens": "max_tokens"}
@@ -47,6 +47,8 @@ def as_api_error(problem: Exception) -> ApiError:
         return problem
     if isinstance(problem, BusyError):
         return ApiError(429, "as many requests wait as may; ask again in a moment", code="server_busy")
+    if isinstance(problem, StoppingError):
+        return ApiError(503, "the server is being stopped; ask again once it is back", code="server_stopping")
     if isinstance(problem, OrpoError):
         if "model's context" in str(problem):
             return ApiError(400, str(problem), code="context_length_exceeded", param="messages")

@@ -9,7 +9,7 @@ from orpo.serving.api_errors import ApiError, answer_error
 from orpo.serving.completions import completion_routes
 from orpo.serving.duel_routes import duel_routes
 from orpo.serving.guard import Admission, Guard
-from orpo.serving.jobs import BusyError
+from orpo.serving.jobs import BusyError, StoppingError
 from orpo.serving.page_routes import page_routes
 from orpo.serving.review_routes import review_routes
 from orpo.serving.service import Service
@@ -27,5 +27,7 @@ def make_application(service: Service, admission: Admission) -> Starlette:
             *score_routes(),
         ],
         middleware=[Middleware(Guard, admission=admission)],
-        exception_handlers=dict.fromkeys((ApiError, BusyError, OrpoError, HTTPException, Exception), answer_error),
+        exception_handlers=dict.fromkeys(
+            (ApiError, BusyError, StoppingError, OrpoError, HTTPException, Exception), answer_error
+        ),
     )

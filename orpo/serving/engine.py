@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from orpo.serving.fair_queue import FairQueue
-from orpo.serving.jobs import Accepted, BusyError, Job, tell_failure
+from orpo.serving.jobs import Accepted, BusyError, Job, StoppingError, tell_failure
 
 if TYPE_CHECKING:
     from orpo.serving.lane import Lane
@@ -63,15 +63,29 @@ class Engine:
 
     def stop(self) -> None:
         """Give everything up, and wait until the thread has ended or can be left; loading can be left at once."""
-        with self._changed:
-            self._is_stopping = True
-            self._changed.notify()
+        self.begin_to_stop()
         if self.is_ready:
             self._thread.join(5.0)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Ask for replies, all of them or none; BusyError where there is no room for them to wait."""
+    def begin_to_stop(self) -> None:
+        """Tell whoever waits that no more comes, as soon as the token at hand is written; returns at once."""
         with self._changed:
+            self._is_stopping = True
+            arrived, self._arrived = self._arrived, []
+            self._changed.notify()
+        for job in arrived:
+            tell_failure(job, StoppingError())
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Ask for replies, all of them or none.
+
+        Raises:
+            BusyError: There is no room for them to wait.
+            StoppingError: Nothing is answered any more.
+        """
+        with self._changed:
+            if self._is_stopping:
+                raise StoppingError
             if len(self._arrived) + len(self._waiting) + len(jobs) > self._most_waiting:
                 raise BusyError
             self._arrived += jobs
@@ -106,9 +120,16 @@ class Engine:
                 self._admit(models)
                 for lane in list(self._lanes.values()):
                     lane.step()
+            self._give_up()
         except BaseException as problem:
             self.failure = problem
             self._on_failure()
+
+    def _give_up(self) -> None:
+        while len(self._waiting):
+            tell_failure(self._waiting.take(), StoppingError())
+        for lane in self._lanes.values():
+            lane.give_up(StoppingError())
 
     def _wait(self) -> list[Job] | None:
         """Return what has arrived once there is something to do; None when it is time to end."""

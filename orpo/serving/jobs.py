@@ -75,8 +75,12 @@ class BusyError(Exception):
     """As many requests wait as may."""
 
 
+class StoppingError(Exception):
+    """The server is being stopped, so no more of a reply comes."""
+
+
 def tell_failure(job: Job, problem: Exception) -> None:
     """Tell a job that it has failed; what is no user's mistake is told on stderr too, whole."""
-    if not isinstance(problem, OrpoError):
+    if not isinstance(problem, OrpoError | StoppingError):
         traceback.print_exception(problem, file=sys.stderr)
     job.tell(Failed(problem))

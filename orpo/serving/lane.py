@@ -59,6 +59,11 @@ class Lane:
         for one in [one for one, (job, _) in self._jobs.items() if job.is_cancelled]:
             self._leave(one)
 
+    def give_up(self, problem: Exception) -> None:
+        """Tell everybody that no more comes."""
+        for job in [*(job for job, _ in self._jobs.values()), *self._undriven]:
+            tell_failure(job, problem)
+
     def _tell(self, one: Writing) -> None:
         """Tell what a new token adds, and whether it is the last."""
         job, text = self._jobs[one]

@@ -91,7 +91,9 @@ def run_server(settings: ServeSettings) -> None:
         timeout_graceful_shutdown=_CLOSING_SECONDS,
         timeout_keep_alive=_IDLE_SECONDS,
     )
-    server = _announcing_server(config, lambda port: _announce(settings, port, admission.token if is_made else None))
+    server = _own_server(
+        config, lambda port: _announce(settings, port, admission.token if is_made else None), engine.begin_to_stop
+    )
     engine.start()
     try:
         server.run()
@@ -118,20 +120,26 @@ def _admission(settings: ServeSettings) -> tuple[Admission, bool]:
     return Admission(settings.host, names, made, settings.limits.max_body_kb * 1024), is_made
 
 
-def _announcing_server(config: "uvicorn.Config", announce: Callable[[int], None]) -> "uvicorn.Server":
-    """Return a server that says where it listens as soon as it does."""
+def _own_server(
+    config: "uvicorn.Config", announce: Callable[[int], None], before_shutdown: Callable[[], None]
+) -> "uvicorn.Server":
+    """Return a server that says where it listens as soon as it does, and ends what it answers before it closes."""
     import socket
 
     import uvicorn
 
-    class Announcing(uvicorn.Server):
+    class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             for server in self.servers:
                 announce(server.sockets[0].getsockname()[1])
                 break
 
-    return Announcing(config)
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            before_shutdown()  # else uvicorn waits, cancels what is being answered, and prints tracebacks
+            await super().shutdown(sockets)
+
+    return Server(config)
 
 
 def _announce(settings: ServeSettings, port: int, made_token: str | None) -> None:

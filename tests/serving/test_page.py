@@ -261,6 +261,8 @@ def test_text_stands_out_and_nothing_scrolls_sideways(browser: Any, served: Serv
     for name in ("talk", "vote", "review", "score"):
         page.click(f"#tab-{name}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.inner_text("#status") != "of another tab"
+        page.evaluate("document.querySelector('#status').textContent = 'of another tab'")
         picture(page, f"{name}-{scheme}-{width}")
     ink, ground = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,27 @@ def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, ad
     server.send_signal(signal.SIGINT)
     _, said = server.communicate(timeout=PATIENCE)
     assert server.returncode == 130 and "judgements.sqlite" in said and "Traceback" not in said
+
+
+def test_ctrl_c_in_the_middle_of_replies_ends_them_without_a_traceback(orpo_home: Path, model_folder: Path) -> None:
+    """The terminal got 40 lines of a cancelled task, and clients a connection that broke."""
+    server = start("--model", str(model_folder), "--base-only", "--batch-size", "1", home=orpo_home)
+    assert server.stdout is not None and server.stderr is not None
+    url = server.stdout.readline().split()[-1]
+    while not server.stderr.readline().startswith("ready"):
+        pass
+    asked = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 400, "temperature": 2}
+    waiting = ThreadPoolExecutor(1).submit(httpx.post, f"{url}v1/chat/completions", json=asked, timeout=PATIENCE)
+    with httpx.stream("POST", f"{url}v1/chat/completions", json={**asked, "stream": True}, timeout=PATIENCE) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        server.send_signal(signal.SIGINT)
+        assert "the server is being stopped" in [line for line in lines if line][-1]
+    assert waiting.result().status_code in (200, 503)
+    _, said = server.communicate(timeout=PATIENCE)
+    assert (
+        server.returncode == 130 and said.startswith("stopped; votes and reviews are kept in") and "\n" not in said[:-1]
+    )
 
 
 def test_ctrl_c_while_the_models_are_loaded_is_heard_at_once(orpo_home: Path, model_folder: Path) -> None:

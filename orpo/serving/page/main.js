@@ -13,6 +13,7 @@ const TABS = ["talk", "vote", "review", "score"];
 
 function select(name, hasFocus = false) {
   hideParts();
+  say("");
   for (const one of TABS) {
     const tab = find(`tab-${one}`);
     tab.setAttribute("aria-selected", String(one === name));

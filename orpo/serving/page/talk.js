@@ -48,7 +48,7 @@ async function finish(side, turn, { reply, facts }) {
     line.hidden = false;
     await navigator.clipboard?.writeText(line.textContent).then(() => say("copied"), () => say("select the line to copy it"));
   }));
-  const words = { length: "cut at the most tokens", stop: "", stopped: "stopped", failed: "failed" }[one.reason];
+  const words = { length: "cut at the token limit", stop: "", stopped: "stopped", failed: "failed" }[one.reason];
   facts.replaceChildren(`${labels.get(one.model) ?? one.model}${words ? `, ${words}` : ""} `);
   if (one.reason === "stop" || one.reason === "length") facts.append(copy, line);
   if (!one.text) return;
