@@ -17,8 +17,9 @@
 # A part that fails or takes too long is recorded with its last words, and the others go on. Exit code: 0 where the losses
 # are equal, 1 where they are not or could not be compared, 2 for wrong settings.
 #
-# From the environment: DEVICE (cuda, cuda:1, cpu), SIZE (full, tiny), MODEL (the default model; a folder, for losses and
-# replies), OUT, PYTHON, VLLM_PYTHON, INSTALL, BUDGET (seconds for all parts, 480), ONLY (names of parts).
+# From the environment: DEVICE (cuda, cpu; CUDA_VISIBLE_DEVICES chooses among several GPUs), SIZE (full, tiny), MODEL (the
+# default model; a folder, for losses and replies), OUT, PYTHON, VLLM_PYTHON, INSTALL, BUDGET (seconds for all parts, 480),
+# ONLY (names of parts; without `losses` they are not compared, and the exit code is 0).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
@@ -29,10 +30,10 @@ budget=${BUDGET:-480}
 python=${PYTHON:-.venv/bin/python}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-[[ $device = cpu || $device = cuda* ]] || { echo "error: DEVICE=$device: is cpu, cuda or cuda:NUMBER" >&2; exit 2; }
+[[ $device = cpu || $device = cuda ]] || { echo "error: DEVICE=$device: is cpu or cuda" >&2; exit 2; }
 [[ $size = full || $size = tiny ]] || { echo "error: SIZE=$size: is full or tiny" >&2; exit 2; }
 command -v "$python" >/dev/null || { echo "error: $python is not there; run uv sync, or name another PYTHON" >&2; exit 2; }
-if [[ $device = cuda* ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+if [[ $device = cuda ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     echo "error: torch of $python sees no CUDA device; DEVICE=cpu runs the same on a CPU" >&2
     exit 2
 fi

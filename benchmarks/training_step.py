@@ -236,6 +236,7 @@ class Stepper:
         self.trainer.state.max_steps = 1000
         self.trainer.current_gradient_accumulation_steps = 1
         self.trainer.create_optimizer()
+        self.model = self.trainer.accelerator.prepare_model(self.model)  # autocast, where a run has it
         self.batches: Iterator[Any] = itertools.cycle(list(self.trainer.get_train_dataloader()))
         self.first = next(self.batches)
 
