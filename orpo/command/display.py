@@ -35,6 +35,7 @@ console_err: Final = SafeConsole(stderr=True, markup=False, emoji=False, highlig
 
 _LINE_EVERY_SECONDS = 10.0
 _SPEED_LINES = 7  # a minute
+_FEW = 10
 
 
 class Advance(Protocol):
@@ -109,9 +110,11 @@ class _ProgressLines:
         now = time.monotonic()
         then, done_then = self._lines[0]
         total = "" if self._total is None else f"/{self._total}"
-        speed = (self._done - done_then) / max(now - then, 1e-9)
+        fresh = self._done - done_then
+        speed = fresh / max(now - then, 1e-9)
         pace = f", {speed:.3g}/s" if speed > 0 else ""
-        if pace and self._total is not None and self._done < self._total:
+        # Of replies that are written side by side the first one is late, and says little of the others.
+        if pace and self._total is not None and self._done < self._total and fresh >= min(_FEW, self._total / 20):
             pace += f", about {duration_text((self._total - self._done) / speed)} left"
         text = f"{self._description}: {self._done}{total}{pace} {self._stats}".rstrip()
         console_err.print(text, soft_wrap=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from orpo.command.errors import InputError, OutputError
 from orpo.command.locks import lock_folder, unlock_folder
 from orpo.command.safe_text import HALF_CHARACTER
-from orpo.command.signals import count_writing, note_result
+from orpo.command.signals import CleaningUp, count_writing, note_result
 
 RECORD_NAME = "run.json"
 UNFINISHED_NAME = "unfinished.json"
@@ -86,7 +86,8 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _move_into_place(temporary, target, overwrite=overwrite)
             note_result(path)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with CleaningUp():
+                shutil.rmtree(temporary, ignore_errors=True)
             raise
 
 
@@ -111,12 +112,13 @@ def growing_folder(
             write_whole(marker, json.dumps({"process": os.getpid(), "host": platform.node()}) + "\n")
             yield target
         except BaseException as problem:
-            if (can_resume or _has_checkpoint)(target):
-                problem.add_note(f"the checkpoints are kept in {path}; `resume` goes on from the last one")
-            elif not resume:
-                shutil.rmtree(target, ignore_errors=True)
-                if waiting.exists():
-                    waiting.rename(target)
+            with CleaningUp():
+                if (can_resume or _has_checkpoint)(target):
+                    problem.add_note(f"the checkpoints are kept in {path}; `resume` goes on from the last one")
+                elif not resume:
+                    shutil.rmtree(target, ignore_errors=True)
+                    if waiting.exists():
+                        waiting.rename(target)
             raise
         marker.unlink()
         note_result(path)

@@ -190,7 +190,9 @@ def _report_failure(problem: Exception, verbose: bool) -> int:
 def _say_stopped(stop: KeyboardInterrupt) -> int:
     """Say what is kept and how to go on, as the blocks that were left have noted it on the exception."""
     leave_main()  # an impatient second Ctrl-C
-    kept = "; ".join(getattr(stop, "__notes__", [])) or what_is_kept()
+    # An impatient second Ctrl-C is another exception, raised while the first one was on its way.
+    notes = [note for link in causes_of(stop) for note in getattr(link, "__notes__", [])]
+    kept = "; ".join(dict.fromkeys(notes)) or what_is_kept()
     _say_lines([f"stopped; {with_flags(kept)}"])
     return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
 

@@ -28,6 +28,7 @@ class _State:
     owner = 0
     in_main = False
     writing = 0
+    shields = 0
     result = ""
 
 
@@ -55,6 +56,16 @@ def count_writing(change: int) -> None:
     _State.writing += change
 
 
+class CleaningUp:
+    """While a block runs that handles a stop or an error, a second Ctrl-C changes nothing: the block is soon done."""
+
+    def __enter__(self) -> None:
+        _State.shields += 1
+
+    def __exit__(self, *_: object) -> None:
+        _State.shields -= 1
+
+
 def note_result(place: object) -> None:
     """From here on the result is whole, and whoever stops the command learns where it is."""
     _State.result = str(place)
@@ -77,6 +88,8 @@ def _stop(number: int, frame: "FrameType | None") -> None:
     code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
     if os.getpid() != _State.owner:
         os._exit(code)  # a forked worker: nothing of ours to clean up
+    if _State.shields:
+        return
     if not _State.in_main or (_is_importing(frame) and not _State.writing):
         try:
             os.write(2, f"stopped; {what_is_kept()}\n".encode("utf-8", "replace"))

@@ -11,7 +11,7 @@ from typing import Self, TypedDict
 
 from orpo.command.display import console_err
 from orpo.command.paths import cache_folder
-from orpo.command.signals import count_writing
+from orpo.command.signals import CleaningUp, count_writing
 from orpo.records.replies import Reply
 
 
@@ -135,9 +135,10 @@ def telling_what_is_kept(*, reuse: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as problem:
-        if _Known.replies:
-            how = "the same command goes on from there" if reuse else "with `reuse_replies` the same command takes them"
-            problem.add_note(f"{_Known.replies} replies are kept in {_folder()}; {how}")
+        with CleaningUp():
+            if _Known.replies:
+                how = "goes on from there" if reuse else "takes them with `reuse_replies`"
+                problem.add_note(f"{_Known.replies} replies are kept in {_folder()}; the same command {how}")
         raise
     finally:
         count_writing(-1)

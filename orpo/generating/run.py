@@ -12,7 +12,7 @@ from orpo.command.errors import InputError
 from orpo.command.output_folder import check_output_folder, new_folder
 from orpo.command.paths import public_name
 from orpo.command.run_record import RunRecord, fingerprint_rows
-from orpo.command.signals import count_writing
+from orpo.command.signals import CleaningUp, count_writing
 from orpo.generating.card import make_card
 from orpo.generating.choosing import PairMaker
 from orpo.generating.correcting import better_and_worse
@@ -296,11 +296,12 @@ def _writing(settings: GenerateSettings, examples: Sequence[Example], out: Path)
     try:
         yield run
     except BaseException as problem:
-        if count := run.store.count():
-            how = "the same command goes on from there"
-            if not run.reuse:
-                how = "new ones took the place of earlier ones; with `reuse_replies` the same command takes them"
-            problem.add_note(f"{count} replies are kept in {run.store.file}; {how}")
+        with CleaningUp():
+            if count := run.store.count():
+                how = "the same command goes on from there"
+                if not run.reuse:
+                    how = "new ones took the place of earlier ones; with `reuse_replies` the same command takes them"
+                problem.add_note(f"{count} replies are kept in {run.store.file}; {how}")
         raise
     finally:
         count_writing(-1)

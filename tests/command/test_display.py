@@ -54,8 +54,21 @@ def test_what_an_earlier_run_did_does_not_make_this_one_fast(
     clock = iter(range(0, 1000, 12))
     monkeypatch.setattr("orpo.command.display.time.monotonic", lambda: float(next(clock)))
     with progress_bar("training", 100, done=90) as advance:
+        advance(5)
+    assert capsys.readouterr().err.splitlines()[0] == "training: 95/100, 0.208/s, about 24 s left"
+
+
+def test_one_of_many_says_nothing_of_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 replies were written side by side, and after the first one 13 hours were said to be left of ten minutes."""
+    clock = iter(range(0, 1000, 50))
+    monkeypatch.setattr("orpo.command.display.time.monotonic", lambda: float(next(clock)))
+    with progress_bar("writing replies", 388) as advance:
         advance()
-    assert capsys.readouterr().err.splitlines()[0] == "training: 91/100, 0.0417/s, about 4 min left"
+        advance(20)
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert first == "writing replies: 1/388, 0.01/s" and second.endswith(" left")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (100, "2 min"), (12_000, "3 h 20 min")])

@@ -120,6 +120,28 @@ def test_a_stop_says_what_the_blocks_that_it_left_have_kept(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (130, "stopped; 3 are kept; and 4 more\n")
 
 
+@pytest.mark.parametrize("is_handled", [True, False])
+def test_an_impatient_second_ctrl_c_loses_no_word_of_what_is_kept(tmp_path: Path, is_handled: bool) -> None:
+    """`timeout` sends SIGTERM twice; the second came while replies were counted, and the line said nothing was kept."""
+    again = "os.kill(os.getpid(), 2); time.sleep(0.05)"
+    body = f"""
+        import time
+        from orpo.command.signals import CleaningUp
+        try:
+            try:
+                os.kill(os.getpid(), 2); time.sleep(60)
+            except BaseException as stop:
+                with CleaningUp():
+                    {again if is_handled else "pass"}
+                    stop.add_note("3 are kept")
+                raise
+        finally:
+            {"pass" if is_handled else again}
+    """
+    done = run(tmp_path, body)
+    assert (done.returncode, done.stderr) == (130, "stopped; 3 are kept\n")
+
+
 def test_a_stop_after_the_result_is_there_says_where_it_is(tmp_path: Path) -> None:
     target = tmp_path / "data"
     body = f"""
