@@ -1,11 +1,17 @@
 """The command `score`."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 
+from orpo import score
 from orpo.command.errors import InputError, SettingsError
 from orpo.score import main
 
@@ -23,6 +29,22 @@ def test_a_text_file_is_scored_line_by_line(tmp_path: Path, capsys: pytest.Captu
     file.write_text("Thank you! 😊\n\nSee you tomorrow.\n", encoding="utf-8")
     main(["--file", str(file), "--profile", "contains_emoji"])
     assert "2 texts, mean score 0.500" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_many_texts_are_printed(tmp_path: Path) -> None:
+    file = tmp_path / "replies.txt"
+    file.write_text("Thank you! 😊\n" * 200_000, encoding="utf-8")
+    command = [sys.executable, str(Path(score.__file__)), "--file", str(file), "--json"]
+    shown = tmp_path / "scored.jsonl"
+    with shown.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
+    while not shown.stat().st_size and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    said = re.fullmatch(r"stopped; (\d+) of 200000 texts are printed; .*\n", err)
+    assert process.returncode == 130 and said, err
+    assert 0 <= shown.read_bytes().count(b"\n") - int(said[1]) <= 1, "but for the one that was being printed"
 
 
 def test_rows_with_prompts_and_messages_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
