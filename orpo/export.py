@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(ExportSettings, argv, prog="export.py", description=__doc__)
 
     from orpo.command.display import console_out, print_table
+    from orpo.exporting.card import line_that_runs_it
     from orpo.exporting.run import run_export
 
     result = run_export(settings)
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
         if size >= 2**20:
             console_out.print(f"{name}  {size / 2**20:.0f} MiB", soft_wrap=True)
     console_out.print(f"exported  {result.folder}", soft_wrap=True)
+    console_out.print(f"to run it  {line_that_runs_it(result.folder, settings.to)}  (in that folder)", soft_wrap=True)
     if settings.push is not None:
         console_out.print(f"uploaded  {result.address or 'nothing, as told'}", soft_wrap=True)
     return 0

@@ -19,6 +19,7 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(ServeSettings, argv, prog="serve.py", description=__doc__)
 
     from orpo.command.display import console_out
+    from orpo.serving.repeat_line import training_line
     from orpo.serving.run import export, run_server
 
     if settings.export_votes is None:
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
     done = export(settings)
     left_out = "".join(f", {reason} {count}" for reason, count in done.left_out.items())
     console_out.print(f"{done.pairs} pairs{left_out and f' (left out{left_out[1:]})'}", soft_wrap=True)
-    console_out.print(f"train on them: uv run orpo/train.py --data {done.folder}", soft_wrap=True)
+    console_out.print(f"train on them: {training_line(done.folder)}", soft_wrap=True)
     return 0
 
 

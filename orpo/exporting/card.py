@@ -55,9 +55,15 @@ _CARD: Final = """\
 """
 
 
+def line_that_runs_it(folder: Path, to: str) -> str:
+    """Return the line that another program runs an export with, within its folder."""
+    files = sorted((file.name for file in folder.glob("*.gguf")), key=lambda name: name.endswith("-adapter.gguf"))
+    return _ABOUT[to][2].format(model=files[0] if files else "", adapter=files[-1] if files else "")
+
+
 def write_card(folder: Path, settings: ExportSettings, source: Source, check: CheckResult | None) -> None:
     """Write README.md, with the report's table where the adapter's own card has one."""
-    library, what, use = _ABOUT[settings.to]
+    library, what, _ = _ABOUT[settings.to]
     is_hub_id = source.model.count("/") == 1 and not Path(source.model).expanduser().exists()
     data = ModelCardData(
         library_name=library,
@@ -65,12 +71,11 @@ def write_card(folder: Path, settings: ExportSettings, source: Source, check: Ch
         tags=["emoji", "preference-optimisation"],
         base_model=source.model if is_hub_id else None,
     )
-    files = sorted((file.name for file in folder.glob("*.gguf")), key=lambda name: name.endswith("-adapter.gguf"))
     text = _CARD.format(
         name=source.adapter.name,
         what=what,
         base=public_name(source.model),
-        use=use.format(model=files[0] if files else "", adapter=files[-1] if files else ""),
+        use=line_that_runs_it(folder, settings.to),
         check=table(("asked before and after", "found"), check.as_rows()) if check else "None was made.",
     )
     card = f"---\n{data.to_yaml()}\n---\n\n{text}\n{report_section(source.adapter)}".rstrip()

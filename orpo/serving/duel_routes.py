@@ -17,6 +17,7 @@ from orpo.serving.asking import EventStream, MakeJob, ask
 from orpo.serving.bodies import RequestBody, read_body
 from orpo.serving.completions import Asked, client_of, find_model
 from orpo.serving.jobs import Event, Failed, Job, Piece
+from orpo.serving.repeat_line import training_line
 from orpo.serving.service import Service
 from orpo.serving.votes import SIDES, Duel, Votes, export_votes
 
@@ -135,5 +136,4 @@ async def _export(service: Service, request: Request) -> Response:
     await read_body(request, RequestBody)
     folder = data_folder() / EXPORT_NAME
     done = await run_in_threadpool(lambda: export_votes(service.store, folder, overwrite=folder.exists()))
-    line = f"uv run orpo/train.py --data {done.folder}"
-    return JSONResponse({"folder": str(done.folder), "pairs": done.pairs, "left_out": done.left_out, "line": line})
+    return JSONResponse({"folder": str(done.folder), "pairs": done.pairs, "left_out": done.left_out, "line": training_line(done.folder)})

@@ -1,4 +1,4 @@
-"""The line that repeats a reply on the command line."""
+"""Lines to copy: what repeats a reply on the command line, and what trains on votes or reviewed pairs."""
 
 import json
 import shlex
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from orpo.command.errors import as_flag
+from orpo.command.paths import default_training_folder
 from orpo.records.messages import Message, system_message
 from orpo.records.replies import Sampling
 from orpo.serving.service import Service
@@ -30,6 +31,12 @@ def repeat_line(service: Service, model: str, messages: Sequence[Message], sampl
     row = json.dumps({"prompt": list(messages)}, ensure_ascii=False)
     line = shlex.join([*_COMMAND, _flag("prompts", _FILE), *flags])
     return f"printf '%s\\n' {shlex.quote(row)} > {_FILE} && {line}"
+
+
+def training_line(pairs: Path) -> str:
+    """Return the shell line that trains on a folder of pairs, into a run folder of the same name."""
+    out = default_training_folder() / pairs.name
+    return shlex.join(["uv", "run", "orpo/train.py", "--data", _shown(pairs), "--out", _shown(out)])
 
 
 def _model_flags(service: Service, model: str) -> list[str]:

@@ -17,6 +17,7 @@ from orpo.command.paths import data_folder, resolve_user_path
 from orpo.records.read_rows import PAIRS_FILE
 from orpo.serving.api_errors import ApiError
 from orpo.serving.bodies import RequestBody, read_body
+from orpo.serving.repeat_line import training_line
 from orpo.serving.reviews import Review
 from orpo.serving.service import Service
 from orpo.serving.shown_score import segments
@@ -166,5 +167,4 @@ async def _write(reviews: Reviews, request: Request) -> Response:
     review = reviews.find(request.path_params["review"])
     folder = data_folder() / asked.name
     counts = await run_in_threadpool(partial(review.write, folder, rest=asked.rest, who=asked.who))
-    line = f"uv run orpo/train.py --data {folder}"
-    return JSONResponse({"folder": str(folder), "counts": counts, "line": line})
+    return JSONResponse({"folder": str(folder), "counts": counts, "line": training_line(folder)})
