@@ -4,18 +4,23 @@
     uv run benchmarks/replies.py --ways ours-bf16,transformers-fp32 --prompts 50 --rounds 1
     uv run benchmarks/replies.py --clock cpu --threads 1  # on a machine that others use too
     uv run --extra gguf benchmarks/replies.py --ways ours-bf16,llamacpp-file --gguf model-q8_0.gguf
+    uv run --with openvino-genai benchmarks/replies.py --ways ours-fp32,openvino-fp32 --gguf model-f16.gguf --memory
 
 llamacpp is the xllamacpp package with 16 slots, on --gguf or else the default model's own file (Q4_1),
-transformers-batch is `generate_batch`, its continuous batching, and vllm is vLLM in this process, where it is installed
-(on its own choice of device; never run here, for want of a GPU). All ways answer the same prompts with the same
-sampling; they take turns, the first round warms up and is not counted, and medians are shown. Tokens are those of the
-replies up to their end, however the rest of the batch goes on. The last line is JSON.
+transformers-batch is `generate_batch`, its continuous batching, openvino is openvino-genai on --gguf (it reads the
+default model's own file as another model), and vllm is vLLM in this process, where it is installed (on its own choice
+of device; never run here, for want of a GPU). All ways answer the same prompts with the same sampling; they take turns,
+the first round warms up and is not counted, and medians are shown. Tokens are those of the replies up to their end,
+however the rest of the batch goes on. With --memory each way runs once more, in a process of its own, and its peak is
+shown. The last line is JSON.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +36,14 @@ WAYS = (
     "ours-bf16",
     "ours-bf16-adapter",
 )
-FURTHER_WAYS = ("transformers-batch-bf16", "llamacpp-file", "vllm-bf16", "vllm-fp32")
+FURTHER_WAYS = (
+    "transformers-batch-fp32",
+    "transformers-batch-bf16",
+    "llamacpp-file",
+    "openvino-fp32",
+    "vllm-bf16",
+    "vllm-fp32",
+)
 SLOTS = 16
 
 
@@ -57,11 +69,28 @@ def main() -> None:
                 speeds[name].append(speed)
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     base = medians.get("transformers-fp32")
+    peaks = {name: peak_of(name) for name in ways} if arguments.memory else {}
     for name, speed in medians.items():
         ratio = f"{speed / base:5.2f}x" if base else ""
-        print(f"{name:22} {speed:7.1f} tokens/s  {ratio}  {min(speeds[name]):.1f} to {max(speeds[name]):.1f}")
+        memory = f"  {peaks[name]:.0f} MB" if peaks else ""
+        print(f"{name:22} {speed:7.1f} tokens/s  {ratio}  {min(speeds[name]):.1f} to {max(speeds[name]):.1f}{memory}")
+    figures = {"tokens_per_second": medians, "rounds": speeds, "peak_mb": peaks or resident_peak()}
     peak = {"peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_initialized() else {}
-    print(json.dumps({"tokens_per_second": medians, "rounds": speeds, **peak, "settings": vars(arguments)}))
+    print(json.dumps({**figures, **peak, "settings": vars(arguments)}))
+
+
+def resident_peak() -> float:
+    """Return the most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def peak_of(way: str) -> float:
+    """Answer once in a process of its own, and return its peak in MB."""
+    own = [argument for argument in sys.argv[1:] if argument != "--memory"]
+    done = subprocess.run(
+        [sys.executable, __file__, *own, "--ways", way, "--rounds", "1"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
 
 
 def read_arguments() -> argparse.Namespace:
@@ -70,7 +99,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="SmolLM2-135M-Instruct", help="the default model, a folder or a GGUF file")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"also {', '.join(FURTHER_WAYS)}")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--gguf", help="the file for llamacpp")
+    parser.add_argument("--gguf", help="the file for llamacpp and openvino")
     parser.add_argument("--prompts", type=int, default=100, help="how many of the shipped prompts")
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--max-new-tokens", type=int, default=80)
@@ -78,6 +107,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes")
+    parser.add_argument("--memory", action="store_true", help="each way's peak, in a process of its own")
     return parser.parse_args()
 
 
@@ -97,10 +127,15 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
     sampling = Sampling(temperature=0.4, max_new_tokens=arguments.max_new_tokens)
     prompts = [with_system(arguments.system, prompt.conversation()) for prompt in embedded_prompts()]
     models: dict[str, Any] = {}
-    llama_cpp: Any = None
-    vllm = {way: Vllm(arguments, way) for way in arguments.ways.split(",") if way.startswith("vllm")}
-    if "llamacpp" in arguments.ways:
-        llama_cpp = LlamaCpp(arguments.gguf or str(default_model_file()), torch.get_num_threads())
+    file = arguments.gguf or str(default_model_file())
+    engines: dict[str, Any] = {}
+    for way in arguments.ways.split(","):
+        if way.startswith("vllm"):
+            engines[way] = Vllm(arguments, way)
+        elif way.startswith("llamacpp"):
+            engines[way] = LlamaCpp(file, torch.get_num_threads())
+        elif way.startswith("openvino"):
+            engines[way] = OpenVino(file, arguments.batch_size)
 
     def model(kind: str) -> Any:
         """Load each model once: in a number format, with or without an adapter that changes all its layers."""
@@ -121,10 +156,9 @@ def make_ways(arguments: argparse.Namespace) -> dict[str, Callable[[int], int]]:
 
     def run(way: str, count: int) -> int:
         kind = way.partition("-")[2]
-        if way in vllm:
-            return vllm[way].answer([encode_prompt(tokenizer, messages) for messages in prompts[:count]], sampling)
-        if way.startswith("llamacpp"):
-            return llama_cpp.answer([encode_prompt(tokenizer, messages) for messages in prompts[:count]], sampling)
+        if way in engines:
+            asked = [encode_prompt(tokenizer, messages) for messages in prompts[:count]]
+            return int(engines[way].answer(asked, sampling))
         if way.startswith("transformers-batch"):
             return by_continuous_batching(model(kind), tokenizer, prompts[:count], sampling, arguments.batch_size)
         return (ours if way.startswith("ours") else theirs)(kind, count)
@@ -265,6 +299,31 @@ class Vllm:
         )
         found = self._model.generate([{"prompt_token_ids": ids} for ids in prompts], asked, use_tqdm=False)
         return sum(len(one.outputs[0].token_ids) for one in found)
+
+
+class OpenVino:
+    """openvino-genai in this process, in float32, which is what gives a row the same reply alone and among others."""
+
+    def __init__(self, file: str, slots: int) -> None:
+        import openvino_genai
+
+        scheduling = openvino_genai.SchedulerConfig()
+        scheduling.max_num_seqs, scheduling.enable_prefix_caching = slots, False
+        exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(file, scheduling, "CPU", exact)
+
+    def answer(self, prompts: list[list[int]], sampling: Any) -> int:
+        """Answer all prompts and return the number of tokens."""
+        import numpy as np
+        import openvino
+        import openvino_genai
+
+        asked = openvino_genai.GenerationConfig()
+        asked.do_sample, asked.temperature, asked.top_p = True, sampling.temperature, sampling.top_p
+        asked.max_new_tokens = sampling.max_new_tokens
+        rows = [openvino.Tensor(np.array([row], dtype=np.int64)) for row in prompts]
+        found = self._pipeline.generate(rows, [asked] * len(rows))
+        return sum(len(one.m_generation_ids[0]) for one in found)
 
 
 if __name__ == "__main__":
