@@ -25,7 +25,7 @@ setup: $(filter .uv/bin/uv,$(UV)) ## install everything into .venv
 	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
 demo: setup ## the whole loop on the default model: pairs, training, base and tuned side by side
-	$(UV) run orpo/generate.py --limit 400 --overwrite
+	$(UV) run orpo/generate.py --limit 400 --batch-size 40 --overwrite
 	$(UV) run orpo/train.py --recipe recipes/demo.yaml --overwrite
 	$(UV) run orpo/inference.py --summary
 	@$(UV) run python -m orpo.command.paths

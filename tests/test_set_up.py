@@ -95,7 +95,7 @@ def test_tensorboard_without_a_run_says_how_to_make_one(bare_checkout: Path) -> 
 def test_the_demo_runs_the_three_commands_in_order(repository: Path) -> None:
     done = make(repository, "--dry-run", "demo")
     assert re.findall(r"run (orpo/\S+\.py.*)", done.stdout) == [
-        "orpo/generate.py --limit 400 --overwrite",
+        "orpo/generate.py --limit 400 --batch-size 40 --overwrite",
         "orpo/train.py --recipe recipes/demo.yaml --overwrite",
         "orpo/inference.py --summary",
     ]
