@@ -136,4 +136,5 @@ async def _export(service: Service, request: Request) -> Response:
     await read_body(request, RequestBody)
     folder = data_folder() / EXPORT_NAME
     done = await run_in_threadpool(lambda: export_votes(service.store, folder, overwrite=folder.exists()))
-    return JSONResponse({"folder": str(done.folder), "pairs": done.pairs, "left_out": done.left_out, "line": training_line(done.folder)})
+    told = {"folder": str(done.folder), "pairs": done.pairs, "left_out": done.left_out}
+    return JSONResponse({**told, "line": training_line(done.folder)})

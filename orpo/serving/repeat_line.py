@@ -35,8 +35,8 @@ def repeat_line(service: Service, model: str, messages: Sequence[Message], sampl
 
 def training_line(pairs: Path) -> str:
     """Return the shell line that trains on a folder of pairs, into a run folder of the same name."""
-    out = default_training_folder() / pairs.name
-    return shlex.join(["uv", "run", "orpo/train.py", "--data", _shown(pairs), "--out", _shown(out)])
+    flags = [_flag("data", _shown(pairs)), _flag("out", _shown(default_training_folder() / pairs.name))]
+    return shlex.join(["uv", "run", "orpo/train.py", *flags])
 
 
 def _model_flags(service: Service, model: str) -> list[str]:
