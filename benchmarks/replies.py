@@ -75,9 +75,15 @@ def main() -> None:
         ratio = f"{speed / base:5.2f}x" if base else ""
         memory = f"  {peaks[name]:.0f} MB" if peaks else ""
         print(f"{name:22} {speed:7.1f} tokens/s  {ratio}  {min(speeds[name]):.1f} to {max(speeds[name]):.1f}{memory}")
-    figures = {"tokens_per_second": medians, "rounds": speeds, "peak_mb": peaks or resident_peak()}
-    peak = {"peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_initialized() else {}
-    print(json.dumps({**figures, **peak, "settings": vars(arguments)}))
+    figures: dict[str, Any] = {
+        "tokens_per_second": medians,
+        "rounds": speeds,
+        "peak_mb": resident_peak(),
+        "peak_mb_apart": peaks,
+    }
+    if torch.cuda.is_initialized():
+        figures["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    print(json.dumps({**figures, "settings": vars(arguments)}))
 
 
 def resident_peak() -> float:

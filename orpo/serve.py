@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     settings = parse_settings(ServeSettings, argv, prog="serve.py", description=__doc__)
 
     from orpo.command.display import console_out
-    from orpo.serving.repeat_line import training_line
+    from orpo.serving.command_lines import training_line
     from orpo.serving.run import export, run_server
 
     if settings.export_votes is None:

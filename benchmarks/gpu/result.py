@@ -7,9 +7,13 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from orpo.command.run_record import git_state, library_versions
 
 TIMED_OUT = (124, 137)
 
@@ -21,7 +25,7 @@ def main() -> None:
     found = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": describe_device(device),
-        "versions": library_versions(),
+        "versions": {**library_versions(), **versions_of_peers()},
         "code": git_state(),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
@@ -71,26 +75,13 @@ def describe_device(device: str) -> dict[str, Any]:
     }
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of what the run depends on, and of the peers that are there."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from orpo.command.run_record import library_versions as own
-
-    versions = own()
+def versions_of_peers() -> dict[str, str]:
+    """Return the versions of what no run of train.py depends on, where it is there."""
+    found = {}
     for name in ("triton", "flash-attn", "bitsandbytes", "vllm", "xllamacpp"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def git_state() -> dict[str, str | bool] | None:
-    """Return the commit, where this is a checkout."""
-    from orpo.command.run_record import git_state as own
-
-    return own()
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from orpo.command.paths import data_folder
 from orpo.serving.api_errors import ApiError, as_api_error
 from orpo.serving.asking import EventStream, MakeJob, ask
 from orpo.serving.bodies import RequestBody, read_body
+from orpo.serving.command_lines import training_line
 from orpo.serving.completions import Asked, client_of, find_model
 from orpo.serving.jobs import Event, Failed, Job, Piece
-from orpo.serving.repeat_line import training_line
 from orpo.serving.service import Service
 from orpo.serving.votes import SIDES, Duel, Votes, export_votes
 

@@ -14,8 +14,8 @@ from orpo.records.prompts import TRAIN, embedded_prompts
 from orpo.scoring import DEFAULT_SCORER, SCORERS
 from orpo.serving.api_errors import ApiError
 from orpo.serving.bodies import read_body
+from orpo.serving.command_lines import repeat_line
 from orpo.serving.completions import Asked, find_model
-from orpo.serving.repeat_line import repeat_line
 from orpo.serving.service import Service
 
 PAGE_FOLDER: Final = Path(__file__).with_name("page")

@@ -17,7 +17,7 @@ from orpo.command.paths import data_folder, resolve_user_path
 from orpo.records.read_rows import PAIRS_FILE
 from orpo.serving.api_errors import ApiError
 from orpo.serving.bodies import RequestBody, read_body
-from orpo.serving.repeat_line import training_line
+from orpo.serving.command_lines import training_line
 from orpo.serving.reviews import Review
 from orpo.serving.service import Service
 from orpo.serving.shown_score import segments
