@@ -49,9 +49,13 @@ def resolve_reply_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether this is a CPU that is faster at products in bfloat16 than in float32: one with AMX.
+    """Tell whether this is a CPU that is faster at products in bfloat16 than in float32: one with AMX, or AMD's.
 
-    AVX-512 BF16 alone is not enough. Measured on an Emerald Rapids whose AMX the host hides, for 322 x 576 by
-    576 x 1536: 76 to 80 GFLOP/s in bfloat16, 127 to 142 in float32.
+    AVX-512 BF16 alone is not enough. Measured on one core, for 322 x 576 by 576 x 1536: an Emerald Rapids whose AMX the
+    host hides multiplies at 76 to 80 GFLOP/s in bfloat16 and at 127 to 142 in float32, a Zen 5 at 477 and 107.
     """
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    if device.type != "cpu":
+        return False
+    has = torch.cpu.get_capabilities()
+    is_amd = str(has.get("cpu_name", "")).startswith("AMD")
+    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and is_amd))

@@ -194,7 +194,7 @@ class DeviceSettings:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
         "the base model's numbers; auto is bfloat16 on CUDA, and on a CPU float32 with the frozen weights and their "
-        "products in bfloat16 where the processor has AMX",
+        "products in bfloat16 where the processor is faster in it: with AMX, and AMD's with AVX-512 BF16",
     )
     attention: Literal["auto", "sdpa", "eager", "flex_attention", "flash_attention_2"] = setting(
         "auto", "the model's attention; auto is its own default. flex_attention is for CUDA"
