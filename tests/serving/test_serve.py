@@ -7,6 +7,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tests import small_models
 from tests.serving.conftest import Served
 
 PATIENCE = 600  # seconds; on a machine that is busy with other tests a command may take minutes to import its libraries
+Start = Callable[..., subprocess.Popen[str]]
 COMMAND = Path(__file__).resolve().parents[2] / "orpo" / "serve.py"
 
 
@@ -135,15 +138,29 @@ def test_a_generator_asks_it_as_a_writer(served: Served, orpo_home: Path, tmp_pa
         assert connection.execute("SELECT COUNT(*) FROM replies").fetchone()[0] >= 5
 
 
-def start(*arguments: str, home: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "ORPO_HOME": str(home)}
-    command = [sys.executable, str(COMMAND), "--port", "0", "--device", "cpu", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+@pytest.fixture
+def start(orpo_home: Path) -> Iterator[Start]:
+    """Return what starts the command with these arguments; a server that a failed test leaves behind is killed."""
+    started = []
+
+    def begin(*arguments: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "ORPO_HOME": str(orpo_home)}
+        command = [sys.executable, str(COMMAND), "--port", "0", "--device", "cpu", *arguments]
+        pipe = subprocess.PIPE
+        server = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+        started.append(server)
+        return server
+
+    yield begin
+    for server in started:
+        if server.poll() is None:
+            server.kill()
+            server.communicate()
 
 
-def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, adapters: dict[str, Path]) -> None:
+def test_the_command_serves_until_ctrl_c(start: Start, model_folder: Path, adapters: dict[str, Path]) -> None:
     """The page is there before the models are, and the end says where the votes are."""
-    server = start("--model", str(model_folder), "--adapter", str(adapters["first"]), home=orpo_home)
+    server = start("--model", str(model_folder), "--adapter", str(adapters["first"]))
     assert server.stdout is not None
     url = server.stdout.readline().split()[-1]
     assert "<main" in httpx.get(url, timeout=PATIENCE).text
@@ -154,15 +171,17 @@ def test_the_command_serves_until_ctrl_c(orpo_home: Path, model_folder: Path, ad
     assert server.returncode == 130 and "judgements.sqlite" in said and "Traceback" not in said
 
 
-def test_ctrl_c_in_the_middle_of_replies_ends_them_without_a_traceback(orpo_home: Path, model_folder: Path) -> None:
+def test_ctrl_c_in_the_middle_of_replies_ends_them_without_a_traceback(start: Start, model_folder: Path) -> None:
     """The terminal got 40 lines of a cancelled task, and clients a connection that broke."""
-    server = start("--model", str(model_folder), "--base-only", "--batch-size", "1", home=orpo_home)
+    server = start("--model", str(model_folder), "--base-only", "--batch-size", "1")
     assert server.stdout is not None and server.stderr is not None
     url = server.stdout.readline().split()[-1]
     while not server.stderr.readline().startswith("ready"):
         pass
     asked = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 400, "temperature": 2}
     waiting = ThreadPoolExecutor(1).submit(httpx.post, f"{url}v1/chat/completions", json=asked, timeout=PATIENCE)
+    while not (waiting.done() or httpx.get(f"{url}api/state", timeout=PATIENCE).json()["writing"]):
+        time.sleep(0.02)  # what the server has not taken yet when it stops is a connection that breaks
     with httpx.stream("POST", f"{url}v1/chat/completions", json={**asked, "stream": True}, timeout=PATIENCE) as answer:
         lines = answer.iter_lines()
         next(lines)
@@ -175,9 +194,9 @@ def test_ctrl_c_in_the_middle_of_replies_ends_them_without_a_traceback(orpo_home
     )
 
 
-def test_ctrl_c_while_the_models_are_loaded_is_heard_at_once(orpo_home: Path, model_folder: Path) -> None:
+def test_ctrl_c_while_the_models_are_loaded_is_heard_at_once(start: Start, orpo_home: Path, model_folder: Path) -> None:
     """It waited for five seconds of loading, and said `ready` before `stopped`."""
-    server = start("--model", str(model_folder), "--base-only", home=orpo_home)
+    server = start("--model", str(model_folder), "--base-only")
     assert server.stderr is not None and server.stderr.readline().startswith("loading")
     server.send_signal(signal.SIGINT)
     _, said = server.communicate(timeout=PATIENCE)
@@ -186,9 +205,9 @@ def test_ctrl_c_while_the_models_are_loaded_is_heard_at_once(orpo_home: Path, mo
     assert server.returncode == 130
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(orpo_home: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_the_command_with_one_line(start: Start, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    server = start("--base-only", "--model", str(tmp_path / "empty"), home=orpo_home)
+    server = start("--base-only", "--model", str(tmp_path / "empty"))
     _, said = server.communicate(timeout=PATIENCE)
     assert server.returncode == 1
     assert str(tmp_path / "empty") in said.splitlines()[-1] and "Traceback" not in said
