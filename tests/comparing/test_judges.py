@@ -17,7 +17,8 @@ from orpo.report import main
 from tests.comparing.given_sides import comparison
 
 BASE = ["Congratulations.", "Hello.", "sum(x) 🎉", "Sorry."]
-TUNED = ["Congratulations! 🎉", "Hello! 🙂", "sum(x)", "Sorry."]
+# None alike: the same question asked twice may come from the cache the second time.
+TUNED = ["Congratulations! 🎉", "Hello! 🙂", "sum(x)", "So sorry."]
 
 
 @pytest.fixture(autouse=True)
