@@ -176,8 +176,7 @@ def test_ctrl_c_in_the_middle_of_replies_ends_them_without_a_traceback(start: St
     server = start("--model", str(model_folder), "--base-only", "--batch-size", "1")
     assert server.stdout is not None and server.stderr is not None
     url = server.stdout.readline().split()[-1]
-    while not server.stderr.readline().startswith("ready"):
-        pass
+    assert any(line.startswith("ready") for line in server.stderr)
     asked = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 400, "temperature": 2}
     waiting = ThreadPoolExecutor(1).submit(httpx.post, f"{url}v1/chat/completions", json=asked, timeout=PATIENCE)
     while not (waiting.done() or httpx.get(f"{url}api/state", timeout=PATIENCE).json()["writing"]):

@@ -74,7 +74,9 @@ def test_replies_that_begin_alike_are_computed_once_and_counted_twice(shape: str
 
 
 @pytest.mark.filterwarnings(
-    "ignore:flex_attention called without torch.compile", "ignore:_compile flag on create_block_mask"
+    "ignore:flex_attention called without torch.compile",
+    "ignore:_compile flag on create_block_mask",
+    "ignore:`torch.jit.script_method` is deprecated",  # torch before 2.14 uses it itself
 )
 @pytest.mark.parametrize("shape", ["llama_untied", "gemma2_softcap", "mistral_sliding"])
 def test_flex_attention_takes_shared_prompts_too(shape: str) -> None:
