@@ -104,9 +104,8 @@ def test_a_reply_can_be_stopped_and_a_reload_in_the_middle_loses_nothing(page: A
     )
     send(page, "go on")
     until(page, "document.querySelector('#talk-left').innerText.includes('stopped')")
-    until(
-        page, "!document.querySelector('#talk-send').disabled"
-    )  # each side ends at its own time, then both are judged
+    # Each side ends, and is judged, at its own time.
+    until(page, "!document.querySelector('#talk-send').disabled")
     shorter = replies(page)
     page.reload()
     until(page, "document.querySelectorAll('#talk .reply').length === 4")

@@ -22,7 +22,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from orpo.training.examples import Example, SampledGroup, TokenizedReply
-from orpo.training.fast.folded_lora import fp32_products
 from orpo.training.fast.packing import (
     Layout,
     PackedReplies,
@@ -91,7 +90,7 @@ class TrainingStep:
         # The reference first: it may exchange the weights, which nothing may do between a pass and its backward.
         base = self._base_log_probs(model, packed) if sampled else None
         reference = self._reference(model, groups, packed) if self.objective.needs_reference and not sampled else None
-        with self.autocast(), self.on_fast_products():
+        with self.autocast():
             log_probs = model(packed=packed).float()  # (N,); FSDP's mixed precision casts what a model returns
         if base is not None:
             places, replies = packed.entry_places, packed.entry_replies
@@ -103,10 +102,6 @@ class TrainingStep:
         labelled = [pair.label for pair in pairs if isinstance(pair, TokenizedReply)]
         labels = torch.tensor(labelled, device=sums.device) if labelled else None
         return self.objective.terms(sums, tokens, nll, totals, reference, labels)
-
-    def on_fast_products(self) -> AbstractContextManager[None]:
-        """Return the context of passes through the model, forward and backward."""
-        return fp32_products(self.accelerator.device)
 
     def _pack(self, groups: Sequence[ReplyGroup]) -> PackedReplies:
         packed = pack_replies(groups, layout=self.layout, nll_on_prompt=self.objective.nll_on_prompt)
@@ -126,7 +121,7 @@ class TrainingStep:
         """Return log pi_ref of each token of a row, (N,)."""
         tuned: PeftModel = self.accelerator.unwrap_model(model)
         as_before = _with_weights(tuned, self.start) if self.start else tuned.disable_adapter()
-        with torch.no_grad(), self.autocast(), as_before, self.on_fast_products():
+        with torch.no_grad(), self.autocast(), as_before:
             return cast(Tensor, tuned(packed=packed)).float()
 
     def _kl(self, model: nn.Module, own: Sequence[ReplyGroup]) -> float:
@@ -137,7 +132,7 @@ class TrainingStep:
         if len(own) > 1:  # a reply to its own prompt would say nothing
             for row in plan_micro_batches([packed_length(group, self.layout) for group in groups], self.token_budget):
                 packed = self._pack([groups[i] for i in row])
-                with torch.no_grad(), self.autocast(), self.on_fast_products():
+                with torch.no_grad(), self.autocast():
                     differences = model(packed=packed).float() - self._base_log_probs(model, packed)
                 ratios = packed.sum_by_reply(differences)
                 sums += torch.tensor([float(ratios.sum()), len(ratios)])

@@ -56,7 +56,7 @@ class FastTrainer(LoggingTrainer):
         for number, row in enumerate(rows):
             is_last = number == len(rows) - 1
             self.accelerator.gradient_state._set_sync_gradients(is_last)
-            with nullcontext() if is_last else self.accelerator.no_sync(model), self.step.on_fast_products():
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
                 # A process with nothing left to do takes part with a pair of weight 0.
                 terms = self.step.row_terms(model, row or pairs[:1], totals)
                 # The processes' gradients are averaged, so a share of the sum counts as often as there are processes.
