@@ -30,7 +30,7 @@ _PRECISIONS: Final = {torch.float32: "ieee", torch.bfloat16: "bf16"}
 def fp32_products(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Compute fp32 products on a CPU from numbers of this kind within the block.
 
-    bfloat16 sends them to oneDNN, which may round their inputs and keeps sums in fp32. That is for large products alone:
+    bfloat16 sends them to oneDNN, which may round their inputs and keeps sums in fp32. For large products alone:
     attention over 100 tokens takes four to six times as long with it as without (docs/training_speed.md).
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
